@@ -1,0 +1,175 @@
+//! Plain counters, one set per actor or connection pool, added up when someone asks. No atomics: each set has one owner. Names are those
+//! of the metrics page.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident => $metric:literal,)*) => {
+        /// Something counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Counter {
+            /// Every counter, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name on the metrics page, without the `trellis_` prefix and the `_total` suffix.
+            pub fn metric(self) -> &'static str {
+                match self {
+                    $(Self::$name => $metric,)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    ConnectionsAccepted => "connections_accepted",
+    /// Connections refused at the limit.
+    ConnectionsRefused => "connections_refused",
+    /// Connections closed because nothing came for too long.
+    ConnectionsIdle => "connections_closed_idle",
+    /// Connections closed because the client did not take its replies or finish its request in time.
+    ConnectionsSlow => "connections_closed_slow",
+    /// Connections closed for breaking the RESP protocol or its limits.
+    RespErrors => "protocol_errors_resp",
+    /// Connections closed for breaking the native protocol or its limits.
+    NativeErrors => "protocol_errors_native",
+    /// Native connections refused for another cluster name or protocol version.
+    NativeStrangers => "native_strangers_refused",
+    /// Requests refused because too much was in flight.
+    Busy => "requests_refused_busy",
+    /// Requests refused because the node is stopping.
+    Shutdown => "requests_refused_shutdown",
+    /// Commands from clients.
+    Commands => "commands",
+    /// Commands that asked for something unknown or malformed.
+    CommandErrors => "commands_refused",
+    /// Operations executed for a key this node coordinates.
+    OpsLocal => "ops_local",
+    /// Operations forwarded to their coordinator.
+    OpsForwarded => "ops_forwarded",
+    /// Operations other nodes forwarded here.
+    OpsReceived => "ops_received",
+    /// Forwarded operations sent again to the next replica.
+    OpsRetried => "ops_retried",
+    /// Retried operations answered from memory instead of done twice.
+    OpsDeduplicated => "ops_deduplicated",
+    /// Forwarded operations refused because this node does not hold the key.
+    OpsMisdirected => "ops_misdirected",
+    /// Requests answered `NOQUORUM`.
+    NoQuorum => "requests_noquorum",
+    /// Requests answered `TIMEOUT`.
+    Timeout => "requests_timeout",
+    /// Replies that waited for nobody: the client had gone.
+    Abandoned => "requests_abandoned",
+    /// Reads that found a value.
+    Hits => "keyspace_hits",
+    /// Reads that found none.
+    Misses => "keyspace_misses",
+    /// Values dropped at the memory budget.
+    Evicted => "evicted_keys",
+    /// Values dropped at their deadline.
+    Expired => "expired_keys",
+    /// Writes refused at the memory budget.
+    OutOfMemory => "writes_refused_oom",
+    /// Entries from replicas that were applied.
+    EntriesApplied => "entries_applied",
+    /// Entries from replicas that lost to what was here.
+    EntriesStale => "entries_stale",
+    /// Entries refused because their clock ran too far ahead.
+    EntriesFarFuture => "entries_refused_far_future",
+    /// Entries queued for replicas.
+    EntriesSent => "replication_entries",
+    /// Entries dropped because a replica's outbox was full or its link down.
+    EntriesDropped => "replication_entries_dropped",
+    /// Bytes of replication sent.
+    ReplicationBytes => "replication_bytes",
+    /// Links to peers opened.
+    LinksOpened => "links_opened",
+    /// Dials that failed.
+    DialsFailed => "dials_failed",
+    /// Links that broke.
+    LinksBroken => "links_broken",
+    /// Links given up for silence.
+    LinksSilent => "links_silent",
+    /// Entries that quorum reads carried to replicas that lacked them.
+    ReadRepairs => "read_repairs",
+    /// Partitions compared with a replica and found equal.
+    SyncsEqual => "sync_partitions_equal",
+    /// Partitions compared with a replica and found apart.
+    SyncsDifferent => "sync_partitions_different",
+    /// Entries that synchronisation brought here.
+    SyncEntries => "sync_entries",
+    /// Datagrams received.
+    Datagrams => "gossip_datagrams",
+    /// Datagrams refused as no envelope of ours.
+    DatagramsGarbage => "gossip_refused_garbage",
+    /// Datagrams refused for another protocol version.
+    DatagramsVersion => "gossip_refused_version",
+    /// Datagrams refused for another cluster name.
+    DatagramsCluster => "gossip_refused_cluster",
+    /// Datagrams the network stack would not take.
+    DatagramsUnsent => "gossip_unsent",
+    /// Membership exchanges completed.
+    MembershipPulls => "membership_pulls",
+}
+
+/// One owner's counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters([u64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Counter::ALL.len()])
+    }
+}
+
+impl Counters {
+    /// Adds `n`.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        self.0[counter as usize] += n;
+    }
+
+    /// Adds one.
+    pub fn inc(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// The count.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// Adds another owner's counts to these.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_add_up_by_name() {
+        let (mut a, mut b) = (Counters::default(), Counters::default());
+        a.inc(Counter::Busy);
+        b.add(Counter::Busy, 2);
+        b.inc(Counter::Hits);
+        a.merge(&b);
+        assert_eq!((a.count(Counter::Busy), a.count(Counter::Hits)), (3, 1));
+    }
+
+    #[test]
+    fn metric_names_are_distinct() {
+        let mut names: Vec<_> = Counter::ALL.iter().map(|c| c.metric()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Counter::ALL.len());
+    }
+}

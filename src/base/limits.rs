@@ -1,0 +1,59 @@
+//! Every bound that is not a setting, by name, with its reason. Settings are in `config`.
+
+use std::time::Duration;
+
+/// Longest key, as INTERFACE and Redis Cluster users expect; it also fits the 17 bits an entry spends on it.
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+/// Longest value unless configured.
+pub const VALUE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// Longest value that can be configured, Redis's own bound.
+pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Longest inline command, Redis's own bound.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Arguments of one command, Redis's own bound.
+pub const ARGS_MAX: usize = 1024 * 1024;
+/// Values from here on live in an allocation of their own, are read straight into it and sent straight from it.
+pub const LARGE_VALUE_BYTES: usize = 32 * 1024;
+/// Commands a connection hands over at once. More wait in its read buffer: it bounds one client's turn.
+pub const BATCH_OPS_MAX: usize = 1024;
+/// What a connection reads at once.
+pub const READ_CHUNK_BYTES: usize = 64 * 1024;
+/// Replies a client may leave unread before its connection stops reading. Clients that write 200,000 commands before the first read
+/// need room for their replies; one that goes further stalls itself.
+pub const OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Requests in flight on one data arbiter before clients are told `BUSY`.
+pub const INFLIGHT_OPS_MAX: usize = 128 * 1024;
+/// Bytes of such requests.
+pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// The same for requests peers send; a pool of its own, else two busy nodes wait for each other.
+pub const PEER_INFLIGHT_OPS_MAX: usize = 128 * 1024;
+
+/// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.
+pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;
+/// A sender closes a frame at this size, unless one entry is larger.
+pub const FRAME_BYTES_TARGET: usize = 256 * 1024;
+/// Unsent or unacknowledged replication per peer and data arbiter. Beyond it writes to that peer are dropped and counted, and
+/// its partitions marked for synchronisation.
+pub const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Recent request ids an owner remembers for retries of what must not happen twice.
+pub const RECENT_REQUESTS_MAX: usize = 64 * 1024;
+/// How long; longer than any request may take.
+pub const RECENT_REQUEST_TTL: Duration = Duration::from_secs(30);
+
+/// A link with requests outstanding that stays silent for this long is given up, so that the next replica can serve within 300 ms.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_millis(200);
+/// Time a dial may take.
+pub const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
+/// After a failed dial or a broken link the peer is passed over for this long.
+pub const LINK_RETRY_AFTER: Duration = Duration::from_millis(250);
+/// A client's request is answered within this time, with `TIMEOUT` if need be.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keys one expiry turn looks at, per store.
+pub const EXPIRY_KEYS_PER_TURN: usize = 2_000;
+/// Entries one synchronisation answer carries.
+pub const SYNC_ENTRIES_PER_FRAME: usize = 2_000;
+/// Largest datagram the gossip sends: fits an Ethernet frame with every tunnel header in use.
+pub const DATAGRAM_BYTES_MAX: usize = 1_200;

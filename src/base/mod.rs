@@ -1,0 +1,13 @@
+//! Floor 0, words: the types every other floor speaks in. Never does I/O, reads a clock or draws randomness.
+//! Tested beside each file.
+
+pub mod counters;
+pub mod entry;
+pub mod glob;
+pub mod hlc;
+pub mod id;
+pub mod level;
+pub mod limits;
+pub mod op;
+pub mod reply;
+pub mod slot;

@@ -1,0 +1,66 @@
+//! Answers before any protocol has dressed them. Encoders live in `protocol`.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The answer to one operation, borrowing from the store that gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplyRef<'a> {
+    /// `+OK`.
+    Ok,
+    /// No value.
+    Null,
+    /// An integer.
+    Int(i64),
+    /// Bytes.
+    Bulk(&'a [u8]),
+    /// Bytes large enough to be shared rather than copied.
+    Shared(&'a Bytes),
+    /// A short status such as `PONG`.
+    Simple(Cow<'static, str>),
+    /// An error line, first word included, without `-` or line end.
+    Error(Cow<'static, str>),
+}
+
+/// What a reply was, once encoded: enough to add up a `DEL` over several keys without decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplyKind {
+    /// An integer.
+    Int(i64),
+    /// An error.
+    Error,
+    /// No value.
+    Null,
+    /// Anything else.
+    Value,
+}
+
+impl ReplyRef<'_> {
+    /// What it is.
+    pub fn kind(&self) -> ReplyKind {
+        match self {
+            Self::Int(n) => ReplyKind::Int(*n),
+            Self::Error(_) => ReplyKind::Error,
+            Self::Null => ReplyKind::Null,
+            Self::Ok | Self::Bulk(_) | Self::Shared(_) | Self::Simple(_) => ReplyKind::Value,
+        }
+    }
+}
+
+/// How replies are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wire {
+    /// Redis protocol, version 2.
+    #[default]
+    Resp2,
+    /// Redis protocol, version 3.
+    Resp3,
+}
+
+/// Where a store puts its answers.
+pub trait ReplySink {
+    /// Takes the answer to the next operation.
+    fn reply(&mut self, reply: ReplyRef<'_>);
+}
