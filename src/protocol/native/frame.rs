@@ -1,0 +1,132 @@
+//! Frames: a length and one postcard message. Encodes into a caller's buffer and cuts complete frames out of what a socket brought.
+//! Never does I/O. Tested below and in `golden.rs`.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::Message;
+
+/// Bytes of the length that leads each frame.
+pub const LENGTH_BYTES: usize = 4;
+
+/// A frame that breaks the protocol. The connection is lost; nothing of the frame was used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum FrameError {
+    /// Longer than allowed here.
+    #[error("a frame of {bytes} bytes exceeds the limit of {max}")]
+    TooLong {
+        /// What it announced.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Not a message this version knows.
+    #[error("a frame does not decode: {0}")]
+    Malformed(String),
+}
+
+/// Appends `message` as one frame.
+pub fn encode(message: &Message<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    *out = postcard::to_extend(message, std::mem::take(out)).expect("a Vec takes any message");
+    let length = u32::try_from(out.len() - start - LENGTH_BYTES).expect("frames are bounded far below 4 GiB");
+    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+}
+
+/// One message as a frame of its own.
+pub fn to_bytes(message: &Message<'_>) -> Bytes {
+    let mut out = Vec::new();
+    encode(message, &mut out);
+    out.into()
+}
+
+/// Cuts the next complete frame's payload off `buf`.
+///
+/// # Errors
+/// [`FrameError::TooLong`] before any of an oversized frame is kept.
+pub fn cut(buf: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
+    let Some(head) = buf.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let bytes = u32::from_le_bytes(*head) as usize;
+    if bytes > bytes_max {
+        return Err(FrameError::TooLong { bytes, max: bytes_max });
+    }
+    if buf.len() < LENGTH_BYTES + bytes {
+        return Ok(None);
+    }
+    buf.advance(LENGTH_BYTES);
+    Ok(Some(buf.split_to(bytes).freeze()))
+}
+
+/// Reads the message of a frame; it must fill the frame.
+///
+/// # Errors
+/// [`FrameError::Malformed`].
+pub fn decode(payload: &[u8]) -> Result<Message<'_>, FrameError> {
+    match postcard::take_from_bytes(payload) {
+        Ok((message, [])) => Ok(message),
+        Ok((_, rest)) => Err(FrameError::Malformed(format!("{} bytes left over", rest.len()))),
+        Err(error) => Err(FrameError::Malformed(error.to_string())),
+    }
+}
+
+/// `part` of `frame` as shared bytes. Large parts that fill most of their frame keep the frame's memory; everything else is
+/// copied out, so that a small value never pins a large frame.
+pub fn share(frame: &Bytes, part: &[u8]) -> Bytes {
+    if part.len() * 2 > frame.len() { frame.slice_ref(part) } else { Bytes::copy_from_slice(part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Ask, Key, Replies};
+    use super::*;
+    use crate::base::reply::ReplyKind;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_frame_cut_into_single_bytes_is_put_together_again() {
+        let sent = Message::Ask { id: 9, ask: Ask::Entries(vec![Key(b"a"), Key(b"bc")]) };
+        let bytes = to_bytes(&sent);
+        let mut buf = BytesMut::new();
+        for byte in &bytes[..bytes.len() - 1] {
+            buf.extend_from_slice(&[*byte]);
+            assert_eq!(cut(&mut buf, 1024), Ok(None));
+        }
+        buf.extend_from_slice(&bytes[bytes.len() - 1..]);
+        let frame = cut(&mut buf, 1024).unwrap().unwrap();
+        assert_eq!(decode(&frame), Ok(sent));
+        assert!(buf.is_empty());
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_by_its_length_alone() {
+        let mut buf = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
+        assert!(matches!(cut(&mut buf, 1024), Err(FrameError::TooLong { max: 1024, .. })));
+    }
+
+    #[test]
+    fn bytes_after_the_message_are_refused() {
+        let mut payload = to_bytes(&Message::Ask { id: 1, ask: Ask::Ping })[LENGTH_BYTES..].to_vec();
+        payload.push(0);
+        assert!(matches!(decode(&payload), Err(FrameError::Malformed(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn random_payloads_never_panic(payload: Vec<u8>) {
+            let _ = decode(&payload);
+        }
+
+        #[test]
+        fn a_damaged_frame_never_panics(at in 0usize..40, byte: u8) {
+            let sent = Message::Forwarded {
+                id: 77,
+                result: Ok(Replies { marks: vec![(5, ReplyKind::Int(3)), (9, ReplyKind::Error)], bytes: b":3\r\n-E\r\n" }),
+            };
+            let mut payload = to_bytes(&sent)[LENGTH_BYTES..].to_vec();
+            let at = at % payload.len();
+            payload[at] = byte;
+            let _ = decode(&payload);
+        }
+    }
+}

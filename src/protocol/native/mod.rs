@@ -1,0 +1,321 @@
+//! The native protocol: what peers and `trellis-cli` say to a node. Drawn byte by byte in `docs/PROTOCOL.md`; golden bytes in
+//! `golden.rs`. The only place that calls postcard for streams. Never does I/O.
+//!
+//! A connection opens with [`PREFACE`], then carries frames both ways: a little-endian `u32` length, then one postcard [`Message`].
+
+pub mod frame;
+#[cfg(test)]
+mod golden;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::entry::EntryRef;
+use crate::base::hlc::Version;
+use crate::base::id::RequestId;
+use crate::base::level::Level;
+use crate::base::op::OpRef;
+use crate::base::reply::{ReplyKind, Wire};
+
+/// First bytes of a native connection; the first of them starts no RESP command, the last is the protocol version.
+pub const PREFACE: [u8; 5] = [0xF5, b'T', b'R', b'L', VERSION];
+/// Raised whenever a frame changes other than by appending a variant.
+pub const VERSION: u8 = 1;
+
+/// One frame. Append-only: postcard numbers the variants, and golden tests hold the numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Message<'a> {
+    /// First frame of the side that dialled.
+    Hello(#[serde(borrow)] Hello<'a>),
+    /// First frame of the side that accepted.
+    Welcome(#[serde(borrow)] Welcome<'a>),
+    /// Last frame before a hang-up, with the reason in words.
+    Refused {
+        /// Why.
+        reason: &'a str,
+    },
+    /// Operations for the receiver to coordinate.
+    Forward(#[serde(borrow)] Forward<'a>),
+    /// The answer to `Forward`.
+    Forwarded {
+        /// Of the request.
+        id: u64,
+        /// Encoded replies in the order of the operations, or why none was executed.
+        #[serde(borrow)]
+        result: Result<Replies<'a>, Misdirected>,
+    },
+    /// Entries for a replica to merge.
+    Replicate {
+        /// Counts up per link.
+        sequence: u64,
+        /// In no particular order; merging does not need one.
+        #[serde(borrow)]
+        records: Vec<RecordRef<'a>>,
+    },
+    /// The replica has merged a `Replicate`.
+    Acknowledge {
+        /// Of the `Replicate`.
+        sequence: u64,
+        /// Records that lost to something newer: index and the version that stays.
+        newer: Vec<(u32, Version)>,
+        /// Records refused because they were stamped too far in the future.
+        refused: Vec<u32>,
+    },
+    /// A question to the receiver alone.
+    Ask {
+        /// Chosen by the sender.
+        id: u64,
+        /// The question.
+        #[serde(borrow)]
+        ask: Ask<'a>,
+    },
+    /// Its answer.
+    Answer {
+        /// Of the `Ask`.
+        id: u64,
+        /// The answer.
+        #[serde(borrow)]
+        answer: Answer<'a>,
+    },
+}
+
+/// Who dials.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello<'a> {
+    /// Must be the receiver's.
+    pub cluster: &'a str,
+    /// `None` for clients.
+    pub peer: Option<PeerHello<'a>>,
+}
+
+/// What a peer adds to its hello.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerHello<'a> {
+    /// The dialling node.
+    pub node: &'a str,
+    /// Which life of it.
+    pub incarnation: u64,
+    /// Whom it means to reach; another node at the address refuses.
+    pub expects: Option<&'a str>,
+    /// The data arbiter that dials, so that the receiver can serve it on the matching one.
+    pub shard: u16,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome<'a> {
+    /// The answering node.
+    pub node: &'a str,
+    /// Which life of it.
+    pub incarnation: u64,
+}
+
+/// Operations for their coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Forward<'a> {
+    /// Chosen by the sender, echoed in the answer.
+    pub id: u64,
+    /// The sender's ring epoch.
+    pub epoch: u64,
+    /// Time left to answer.
+    pub timeout_ms: u32,
+    /// Wanted acknowledgements.
+    pub level: Level,
+    /// How to encode the replies.
+    pub wire: Wire,
+    /// [`RequestId::router`] of the sender.
+    pub router: u64,
+    /// The operations, each with its [`RequestId::sequence`], 0 where a repetition does no harm.
+    #[serde(borrow)]
+    pub ops: Vec<(u64, OpRef<'a>)>,
+}
+
+/// Replies, encoded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replies<'a> {
+    /// Where each reply ends, and what it is.
+    pub marks: Vec<(u32, ReplyKind)>,
+    /// The bytes.
+    #[serde(borrow, with = "serde_bytes")]
+    pub bytes: &'a [u8],
+}
+
+/// The receiver does not hold a key of the request; nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Misdirected {
+    /// The receiver's ring epoch. If it is newer, the sender should pull the membership.
+    pub epoch: u64,
+}
+
+/// Something a replica merges.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum RecordRef<'a> {
+    /// A key's entry.
+    Entry {
+        /// The key.
+        #[serde(borrow, with = "serde_bytes")]
+        key: &'a [u8],
+        /// What it holds.
+        #[serde(borrow)]
+        entry: EntryRef<'a>,
+        /// The request that wrote it and its encoded reply, where a retry of it must be answered and not repeated.
+        #[serde(borrow)]
+        answered: Option<Answered<'a>>,
+    },
+    /// Everything in the partition up to this version is gone.
+    Floor {
+        /// Partition number.
+        partition: u16,
+        /// The flush.
+        version: Version,
+    },
+}
+
+/// A remembered reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered<'a> {
+    /// Of the request.
+    pub request: RequestId,
+    /// What the reply was.
+    pub kind: ReplyKind,
+    /// Its bytes in the wire format the client had asked for.
+    #[serde(borrow, with = "serde_bytes")]
+    pub reply: &'a [u8],
+}
+
+/// Questions to one node. Append-only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Ask<'a> {
+    /// Are you there?
+    Ping,
+    /// Here is my membership, give me yours (postcard of `cluster::membership::Membership`).
+    Membership(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// What do you hold for these keys?
+    Entries(#[serde(borrow)] Vec<Key<'a>>),
+    /// How many keys in these partitions (a bit each, lowest first)?
+    Count(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// All keys in these partitions that match the glob.
+    Keys {
+        /// A bit each.
+        #[serde(borrow, with = "serde_bytes")]
+        partitions: &'a [u8],
+        /// Redis glob.
+        #[serde(borrow, with = "serde_bytes")]
+        pattern: &'a [u8],
+    },
+    /// A page of one partition's keys.
+    Scan {
+        /// Partition number.
+        partition: u16,
+        /// Where to go on.
+        from: u64,
+        /// About how many.
+        count: u32,
+        /// Redis glob, empty for all.
+        #[serde(borrow, with = "serde_bytes")]
+        pattern: &'a [u8],
+    },
+    /// Any key of these partitions.
+    RandomKey(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// Flush these partitions as their coordinator.
+    Flush {
+        /// A bit each.
+        #[serde(borrow, with = "serde_bytes")]
+        partitions: &'a [u8],
+        /// Wanted acknowledgements.
+        level: Level,
+    },
+    /// How many replicas hold all that these partitions took so far, waiting at most `timeout_ms` for `replicas`?
+    Wait {
+        /// A bit each.
+        #[serde(borrow, with = "serde_bytes")]
+        partitions: &'a [u8],
+        /// Enough.
+        replicas: u32,
+        /// Longest wait.
+        timeout_ms: u32,
+    },
+    /// Digests of these partitions (a bit each), in order.
+    Digests(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// Leaf digests of one partition.
+    Leaves(u16),
+    /// Keys and versions of one leaf of one partition, from a position on.
+    Versions {
+        /// Partition number.
+        partition: u16,
+        /// Leaf number.
+        leaf: u16,
+        /// Where to go on.
+        from: u64,
+    },
+    /// A command of `trellis-cli`, as RESP would carry it; the answer is RESP3.
+    Command {
+        /// Wanted acknowledgements; `None` takes the node's default.
+        level: Option<Level>,
+        /// The command and its arguments.
+        #[serde(borrow)]
+        args: Vec<Key<'a>>,
+    },
+    /// A page of the admin endpoint: `status`, `members`, `ring`, `ring/KEY`, `health`. The answer is its JSON.
+    Page(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+}
+
+/// Answers to [`Ask`]. Append-only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answer<'a> {
+    /// Here.
+    Pong,
+    /// The membership.
+    Membership(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// One per key asked for; `None` where nothing was ever seen.
+    Entries(#[serde(borrow)] Vec<Option<EntryRef<'a>>>),
+    /// A number of keys, or of replicas.
+    Count(u64),
+    /// Keys and where to go on, if there is more.
+    Keys {
+        /// The keys.
+        #[serde(borrow)]
+        keys: Vec<Key<'a>>,
+        /// Where to go on.
+        next: Option<u64>,
+    },
+    /// Done.
+    Done,
+    /// Partition digests.
+    Digests(Vec<PartitionDigest>),
+    /// Leaf digests.
+    Leaves(Vec<u64>),
+    /// Keys and versions.
+    Versions {
+        /// Sorted by position.
+        #[serde(borrow)]
+        versions: Vec<(Key<'a>, Version)>,
+        /// Where to go on.
+        next: Option<u64>,
+    },
+    /// A reply in RESP3.
+    Reply(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// JSON and its HTTP status.
+    Page {
+        /// As HTTP would have it.
+        status: u16,
+        /// The body.
+        #[serde(borrow, with = "serde_bytes")]
+        body: &'a [u8],
+    },
+    /// The question could not be answered: an error line as RESP would carry it.
+    Failed(&'a str),
+}
+
+/// What replicas of a partition compare first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionDigest {
+    /// Over keys and versions.
+    pub digest: u64,
+    /// Everything up to here was flushed.
+    pub floor: Version,
+}
+
+/// A key among others: bytes that postcard does not take for a list of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key<'a>(#[serde(borrow, with = "serde_bytes")] pub &'a [u8]);
