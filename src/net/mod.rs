@@ -1,0 +1,154 @@
+//! Floor 3, sockets: the one seam between the node and a network. The operating system's, or under the `sim` feature the simulator's,
+//! chosen at run time. Holds no policy: it neither retries nor decides whom to talk to. Exercised by every test that runs a node.
+
+mod stream;
+mod udp;
+pub mod write;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+pub use stream::{Handover, Stream};
+pub use udp::Udp;
+
+/// Connections the kernel may hold for us until we accept them.
+const BACKLOG: u32 = 4096;
+
+/// Which network a node lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// The operating system's.
+    Os,
+    /// The simulator's; only inside a `turmoil` host.
+    #[cfg(feature = "sim")]
+    Sim,
+}
+
+/// A bound TCP or Unix listener.
+
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix domain.
+    Unix(UnixListener),
+    /// Simulated TCP.
+    #[cfg(feature = "sim")]
+    Sim(turmoil::net::TcpListener),
+}
+
+impl Net {
+    /// Binds a TCP listener; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// Those of `bind` and `listen`.
+    pub async fn listen(self, address: SocketAddr) -> io::Result<Listener> {
+        match self {
+            Self::Os => {
+                let socket = match address {
+                    SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+                };
+                // A node restarted at once must get its port back while old connections linger in TIME_WAIT.
+                socket.set_reuseaddr(true)?;
+                socket.bind(address)?;
+                socket.listen(BACKLOG).map(Listener::Tcp)
+            }
+            #[cfg(feature = "sim")]
+            Self::Sim => turmoil::net::TcpListener::bind(address).await.map(Listener::Sim),
+        }
+    }
+
+    /// Opens a TCP connection.
+    ///
+    /// # Errors
+    /// Those of `connect`; `TimedOut` after `timeout`.
+    pub async fn connect(self, address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+        let dial = async {
+            match self {
+                Self::Os => TcpStream::connect(address).await.and_then(Stream::tcp),
+                #[cfg(feature = "sim")]
+                Self::Sim => turmoil::net::TcpStream::connect(address).await.map(Stream::Sim),
+            }
+        };
+        tokio::time::timeout(timeout, dial).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// Binds a UDP socket.
+    ///
+    /// # Errors
+    /// Those of `bind`.
+    pub async fn udp(self, address: SocketAddr) -> io::Result<Udp> {
+        match self {
+            Self::Os => tokio::net::UdpSocket::bind(address).await.map(Udp::Os),
+            #[cfg(feature = "sim")]
+            Self::Sim => turmoil::net::UdpSocket::bind(address).await.map(Udp::Sim),
+        }
+    }
+
+    /// The addresses of `host:port`.
+    ///
+    /// # Errors
+    /// Those of the resolver.
+    pub async fn resolve(self, host_port: &str) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Os => tokio::net::lookup_host(host_port).await.map(Iterator::collect),
+            #[cfg(feature = "sim")]
+            Self::Sim => host_port
+                .parse()
+                .map(|address| vec![address])
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "simulated hosts are named by address")),
+        }
+    }
+}
+
+/// Listens on a Unix domain socket, in place of one that a dead process left behind.
+///
+/// # Errors
+/// `AddrInUse` if something answers there or a file of another kind is in the way; else those of `bind`.
+pub fn listen_unix(path: &Path) -> io::Result<Listener> {
+    use std::os::unix::fs::FileTypeExt;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+            }
+            std::fs::remove_file(path)?;
+        }
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "the path exists and is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    UnixListener::bind(path).map(Listener::Unix)
+}
+
+impl Listener {
+    /// The next connection.
+    ///
+    /// # Errors
+    /// Those of `accept`; some pass by themselves (too many open files).
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.and_then(|(stream, _)| Stream::tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _): (UnixStream, _)| Stream::Unix(stream)),
+            #[cfg(feature = "sim")]
+            Self::Sim(listener) => listener.accept().await.map(|(stream, _)| Stream::Sim(stream)),
+        }
+    }
+
+    /// The bound TCP address; `None` for a Unix socket.
+    ///
+    /// # Errors
+    /// Those of `getsockname`.
+    pub fn address(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Some),
+            Self::Unix(_) => Ok(None),
+            #[cfg(feature = "sim")]
+            Self::Sim(listener) => listener.local_addr().map(Some),
+        }
+    }
+}
