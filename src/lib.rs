@@ -2,6 +2,8 @@
 //!
 //! The house has floors, each importing only lower ones; `tests/tidy.rs` enforces it and `docs/ARCHITECTURE.md` explains it.
 
+pub mod actors;
 pub mod base;
+pub mod cluster;
 pub mod net;
 pub mod protocol;

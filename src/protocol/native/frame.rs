@@ -3,7 +3,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Message;
+use super::{Ask, Forward, Message, RecordRef};
 
 /// Bytes of the length that leads each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -29,8 +29,69 @@ pub fn encode(message: &Message<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     *out = postcard::to_extend(message, std::mem::take(out)).expect("a Vec takes any message");
+    close(out, start);
+}
+
+/// A request that will get an id, and with it a frame, from the link that carries it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    kind: u8,
+    body: Vec<u8>,
+}
+
+// The numbers postcard gives the variants of `Message`; golden tests hold them.
+const FORWARD: u8 = 3;
+const REPLICATE: u8 = 5;
+const ASK: u8 = 7;
+
+impl Call {
+    /// A question.
+    pub fn ask(ask: &Ask<'_>) -> Self {
+        Self { kind: ASK, body: postcard::to_allocvec(ask).expect("a Vec takes any message") }
+    }
+
+    /// Operations to coordinate.
+    pub fn forward(forward: &Forward<'_>) -> Self {
+        Self { kind: FORWARD, body: postcard::to_allocvec(forward).expect("a Vec takes any message") }
+    }
+
+    /// The frame that carries it as number `id`.
+    pub fn frame(&self, id: u64) -> Bytes {
+        framed(self.kind, &[id], &self.body)
+    }
+}
+
+/// The `Replicate` frame of `count` records that [`encode_record`] encoded one after another.
+pub fn replicate(sequence: u64, count: usize, records: &[u8]) -> Bytes {
+    framed(REPLICATE, &[sequence, count as u64], records)
+}
+
+fn framed(kind: u8, numbers: &[u64], body: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(LENGTH_BYTES + 1 + 10 * numbers.len() + body.len());
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    out.push(kind);
+    for number in numbers {
+        out = postcard::to_extend(number, out).expect("a Vec takes any message");
+    }
+    out.extend_from_slice(body);
+    close(&mut out, 0);
+    out.into()
+}
+
+fn close(out: &mut [u8], start: usize) {
     let length = u32::try_from(out.len() - start - LENGTH_BYTES).expect("frames are bounded far below 4 GiB");
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Appends one record as it stands in a `Replicate`.
+pub fn encode_record(record: &RecordRef<'_>, out: &mut Vec<u8>) {
+    *out = postcard::to_extend(record, std::mem::take(out)).expect("a Vec takes any message");
+}
+
+/// The id that an answering frame (`Forwarded`, `Answer`) echoes, or the sequence of an `Acknowledge`; `None` for a frame too short to
+/// have one.
+pub fn echoed_id(payload: &[u8]) -> Option<u64> {
+    postcard::take_from_bytes::<(u32, u64)>(payload).ok().map(|((_, id), _)| id)
 }
 
 /// One message as a frame of its own.
@@ -77,9 +138,12 @@ pub fn share(frame: &Bytes, part: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ask, Key, Replies};
+    use super::super::{Key, Replies};
     use super::*;
-    use crate::base::reply::ReplyKind;
+    use crate::base::hlc::Version;
+    use crate::base::level::Level;
+    use crate::base::op::{Act, OpRef};
+    use crate::base::reply::{ReplyKind, Wire};
     use proptest::prelude::*;
 
     #[test]
@@ -95,6 +159,29 @@ mod tests {
         let frame = cut(&mut buf, 1024).unwrap().unwrap();
         assert_eq!(decode(&frame), Ok(sent));
         assert!(buf.is_empty());
+    }
+
+    #[test]
+    fn frames_made_in_pieces_are_those_made_whole() {
+        let ask = Ask::Entries(vec![Key(b"k")]);
+        assert_eq!(Call::ask(&ask).frame(300), to_bytes(&Message::Ask { id: 300, ask }));
+        let forward = Forward {
+            epoch: 1,
+            timeout_ms: 500,
+            level: Level::Quorum,
+            wire: Wire::Resp3,
+            router: 7,
+            ops: vec![(0, OpRef { key: b"k", act: Act::Get, value: b"" })],
+        };
+        assert_eq!(Call::forward(&forward).frame(2), to_bytes(&Message::Forward { id: 2, forward }));
+        let record = RecordRef::Floor { partition: 3, version: Version { time: 9, origin: 1 } };
+        let mut records = Vec::new();
+        encode_record(&record, &mut records);
+        encode_record(&record, &mut records);
+        let whole = to_bytes(&Message::Replicate { sequence: 4, records: vec![record; 2] });
+        assert_eq!(replicate(4, 2, &records), whole);
+        let answer = to_bytes(&Message::Acknowledge { sequence: 200, newer: vec![], refused: vec![] });
+        assert_eq!(echoed_id(&answer[LENGTH_BYTES..]), Some(200));
     }
 
     #[test]

@@ -34,7 +34,13 @@ pub enum Message<'a> {
         reason: &'a str,
     },
     /// Operations for the receiver to coordinate.
-    Forward(#[serde(borrow)] Forward<'a>),
+    Forward {
+        /// Chosen by the sender, echoed in the answer.
+        id: u64,
+        /// The operations.
+        #[serde(borrow)]
+        forward: Forward<'a>,
+    },
     /// The answer to `Forward`.
     Forwarded {
         /// Of the request.
@@ -112,8 +118,6 @@ pub struct Welcome<'a> {
 /// Operations for their coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Forward<'a> {
-    /// Chosen by the sender, echoed in the answer.
-    pub id: u64,
     /// The sender's ring epoch.
     pub epoch: u64,
     /// Time left to answer.

@@ -1,0 +1,8 @@
+//! Floor 4, actors: each concern of a node is one, and each translates: a message in, a core call, effects carried out, a timer re-armed.
+//! The only room that names actix.
+
+pub mod clock;
+pub mod replication;
+
+/// Messages an actor's mailbox takes before its senders are parked. It is no bound (see ADR 1); what is in flight is bounded at the door.
+const MAILBOX: usize = 1024;

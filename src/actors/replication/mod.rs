@@ -1,0 +1,566 @@
+//! The replication sender, one per data arbiter: an outbox and a link per peer, acknowledgements counted against levels, and the calls
+//! other actors make to peers. Never decides who owns a key or what a key holds. The rules live in `cluster::outbox` and
+//! `cluster::tally`; the bytes in `link`. Exercised by the simulation.
+//!
+//! Bounds: `OUTBOX_BYTES_MAX` per peer for entries, `CALLS_MAX` calls per peer.
+
+mod link;
+mod outlet;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::base::counters::{Counter, Counters};
+use crate::base::hlc::Version;
+use crate::base::id::{ClusterName, NodeId};
+use crate::base::level::Level;
+use crate::base::slot::Partition;
+use crate::cluster::outbox::{Posted, Ticket};
+use crate::cluster::partition_set::PartitionSet;
+use crate::cluster::tally::{Progress, Tally};
+use crate::cluster::view::{Peer, PeerIx, Required, View};
+use crate::net::Net;
+use crate::protocol::native::Message as Native;
+use crate::protocol::native::frame::{self, Call};
+
+use self::outlet::{Outlet, Verdict};
+
+/// How often silent links are looked at, while anything is outstanding.
+const WATCH_EVERY: Duration = Duration::from_millis(40);
+
+/// Who this replication sender works for.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The network.
+    pub net: Net,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// This node.
+    pub node: NodeId,
+    /// This life of it.
+    pub incarnation: u64,
+}
+
+/// Why a call to a peer has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// It was never sent: nothing was done.
+    #[error("the member can't be reached")]
+    Unreachable,
+    /// It was sent, and the link broke: it may have been done.
+    #[error("the link to the member broke")]
+    Broken,
+    /// Too many calls to this peer are under way: nothing was done.
+    #[error("too many requests are under way to the member")]
+    Busy,
+}
+
+/// Entries to send to the other replicas of their partitions.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Replicate {
+    /// Encoded records, one after another.
+    pub bytes: Vec<u8>,
+    /// Where each ends and belongs.
+    pub records: Vec<Outgoing>,
+    /// What to count.
+    pub level: Level,
+    /// Told once the level is met or out of reach for each record; not asked for at level one.
+    pub commit: Option<oneshot::Sender<Committed>>,
+}
+
+/// One record of a [`Replicate`].
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// End in the bytes.
+    pub end: usize,
+    /// Its partition.
+    pub partition: Partition,
+    /// The sender's number for the operation behind it.
+    pub op: u32,
+}
+
+/// The outcome of a [`Replicate`] above level one.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Operations whose level is out of reach.
+    pub short: Vec<u32>,
+    /// Operations that lost to something newer on a replica, and its version.
+    pub newer: Vec<(u32, Version)>,
+}
+
+/// Entries for one peer, whatever the ring says; true once it has them all.
+#[derive(Message, Debug)]
+#[rtype(result = "bool")]
+pub struct Push {
+    /// Whom.
+    pub peer: PeerIx,
+    /// Encoded records.
+    pub bytes: Vec<u8>,
+    /// Where each ends and belongs.
+    pub records: Vec<Outgoing>,
+}
+
+/// A request to a peer; the payload of the answering frame.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<Bytes, LinkError>")]
+pub struct CallPeer {
+    /// Whom.
+    pub peer: PeerIx,
+    /// What.
+    pub call: Call,
+}
+
+/// How many other members hold everything that was posted so far for these partitions?
+#[derive(Message, Debug)]
+#[rtype(result = "usize")]
+pub struct AwaitReplicas {
+    /// Partitions meant.
+    pub partitions: PartitionSet,
+    /// Enough.
+    pub replicas: usize,
+    /// Longest wait.
+    pub timeout: Duration,
+}
+
+/// The cluster looks different now.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct ViewChanged(pub Arc<View>);
+
+/// Partitions in which a peer may have missed entries.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Diverged {
+    /// Who.
+    pub peer: PeerIx,
+    /// Where.
+    pub partitions: PartitionSet,
+}
+
+/// What this actor can tell of itself.
+#[derive(Message, Debug)]
+#[rtype(result = "ReplicationStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Default, Clone)]
+pub struct ReplicationStats {
+    /// Counts.
+    pub counters: Counters,
+    /// Bytes in all outboxes.
+    pub outbox_bytes: usize,
+    /// Open links.
+    pub links: usize,
+    /// Calls without an answer yet.
+    pub calls: usize,
+}
+impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for ReplicationStats {
+    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
+        if let Some(tx) = tx {
+            // The asker may have given up.
+            let _ = tx.send(self);
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LinkUp {
+    peer: PeerIx,
+    generation: u64,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LinkDown {
+    peer: PeerIx,
+    generation: u64,
+    was_open: bool,
+    reason: String,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LinkFrames {
+    peer: PeerIx,
+    generation: u64,
+    frames: Vec<Bytes>,
+}
+
+/// One [`Replicate`] or [`Push`] whose acknowledgements are counted.
+struct Pending {
+    tallies: Vec<(Tally, u32)>,
+    open: usize,
+    outcome: Committed,
+    commit: Option<oneshot::Sender<Committed>>,
+}
+
+/// The actor.
+pub struct Replication {
+    identity: Identity,
+    shard: u16,
+    view: Arc<View>,
+    outlets: BTreeMap<PeerIx, Outlet>,
+    pending: BTreeMap<u64, Pending>,
+    next_pending: u64,
+    counters: Counters,
+    diverged: Option<Recipient<Diverged>>,
+    watching: bool,
+}
+
+impl Replication {
+    /// The sender of data arbiter `shard`.
+    pub fn new(identity: Identity, shard: u16, view: Arc<View>, diverged: Option<Recipient<Diverged>>) -> Self {
+        Self {
+            identity,
+            shard,
+            view,
+            outlets: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next_pending: 1,
+            counters: Counters::default(),
+            diverged,
+            watching: false,
+        }
+    }
+
+    /// The outlet to a peer, with a link opened or being opened; `None` if it can't be reached at the moment.
+    fn outlet(&mut self, peer: PeerIx, ctx: &mut Context<Self>) -> Option<&mut Outlet> {
+        let known = self.view.peer(peer)?;
+        let address = known.address?;
+        let outlet = self.outlets.entry(peer).or_default();
+        if !outlet.is_linked() {
+            if !outlet.may_dial() {
+                return None;
+            }
+            let dial = link::Dial {
+                net: self.identity.net,
+                address,
+                cluster: self.identity.cluster.clone(),
+                me: self.identity.node.clone(),
+                incarnation: self.identity.incarnation,
+                expects: known.member.id.clone(),
+                expects_incarnation: known.member.incarnation,
+                shard: self.shard,
+                peer,
+                generation: outlet.next_generation(),
+            };
+            let frames = outlet.dial();
+            actix::spawn(link::run(dial, frames, ctx.address()));
+        }
+        self.watch(ctx);
+        self.outlets.get_mut(&peer)
+    }
+
+    fn post(&mut self, peer: PeerIx, record: &[u8], posted: Posted, ctx: &mut Context<Self>) -> bool {
+        let alive = self.view.is_alive(peer);
+        let taken = alive && self.outlet(peer, ctx).is_some_and(|outlet| outlet.post(record, posted));
+        if taken {
+            self.counters.inc(Counter::EntriesSent);
+            self.counters.add(Counter::ReplicationBytes, record.len() as u64);
+        } else {
+            self.counters.inc(Counter::EntriesDropped);
+            self.outlets.entry(peer).or_default().mark_diverged(posted.partition);
+            self.watch(ctx);
+        }
+        taken
+    }
+
+    /// Settles one acknowledgement, or its absence, and tells the waiter once all of its records are settled.
+    fn settle(&mut self, ticket: Ticket, peer: PeerIx, verdict: Verdict) {
+        let Some(pending) = self.pending.get_mut(&ticket.tally) else { return };
+        let Some((tally, op)) = pending.tallies.get_mut(ticket.op as usize) else { return };
+        if tally.progress() != Progress::Pending {
+            return;
+        }
+        let progress = match verdict {
+            Verdict::Merged => tally.acknowledge(peer),
+            Verdict::Newer(version) => {
+                pending.outcome.newer.push((*op, version));
+                tally.acknowledge(peer)
+            }
+            Verdict::Lost => tally.fail(peer),
+        };
+        pending.open -= usize::from(progress != Progress::Pending);
+        if progress == Progress::Unmeetable {
+            pending.outcome.short.push(*op);
+        }
+        self.conclude(ticket.tally);
+    }
+
+    fn conclude(&mut self, id: u64) {
+        if self.pending.get(&id).is_some_and(|pending| pending.open == 0)
+            && let Some(mut pending) = self.pending.remove(&id)
+            && let Some(commit) = pending.commit.take()
+        {
+            // The waiter may have run into its deadline.
+            let _ = commit.send(pending.outcome);
+        }
+    }
+
+    fn lose(&mut self, peer: PeerIx, tickets: Vec<Ticket>) {
+        for ticket in tickets {
+            self.settle(ticket, peer, Verdict::Lost);
+        }
+    }
+
+    /// Starts counting `tallies`, one per record with the sender's number for it.
+    fn count(&mut self, tallies: Vec<(Tally, u32)>, commit: oneshot::Sender<Committed>) -> u64 {
+        let id = self.next_pending;
+        self.next_pending += 1;
+        let open = tallies.iter().filter(|(tally, _)| tally.progress() == Progress::Pending).count();
+        let short = tallies.iter().filter(|(t, _)| t.progress() == Progress::Unmeetable).map(|(_, op)| *op).collect();
+        let outcome = Committed { short, newer: Vec::new() };
+        self.pending.insert(id, Pending { tallies, open, outcome, commit: Some(commit) });
+        id
+    }
+
+    fn flush(&mut self) {
+        for outlet in self.outlets.values_mut() {
+            outlet.flush();
+        }
+    }
+
+    /// Keeps an eye on links for as long as something is outstanding, and reports what diverged.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        if !self.watching {
+            self.watching = true;
+            ctx.run_later(WATCH_EVERY, |actor, ctx| {
+                actor.watching = false;
+                actor.look(ctx);
+            });
+        }
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let mut silent = Vec::new();
+        let mut outstanding = false;
+        for (peer, outlet) in &mut self.outlets {
+            if outlet.is_silent() {
+                silent.push(*peer);
+            }
+            outstanding |= outlet.is_waiting();
+            let partitions = outlet.take_diverged();
+            if !partitions.is_empty()
+                && let Some(recipient) = &self.diverged
+            {
+                recipient.do_send(Diverged { peer: *peer, partitions });
+            }
+        }
+        for peer in silent {
+            self.counters.inc(Counter::LinksSilent);
+            self.break_link(peer, "silent");
+            outstanding = true;
+        }
+        if outstanding {
+            self.watch(ctx);
+        }
+    }
+
+    fn break_link(&mut self, peer: PeerIx, reason: &str) {
+        let Some(outlet) = self.outlets.get_mut(&peer) else { return };
+        let id = self.view.peer(peer).map(|peer| peer.member.id.as_str());
+        tracing::info!(peer = id, reason, "link closed");
+        let tickets = outlet.close();
+        self.lose(peer, tickets);
+    }
+
+    fn frame(&mut self, peer: PeerIx, payload: Bytes) {
+        match frame::decode(&payload) {
+            Ok(Native::Acknowledge { sequence, newer, refused }) => {
+                let Some(outlet) = self.outlets.get_mut(&peer) else { return };
+                for (ticket, verdict) in outlet.acknowledged(sequence, &newer, &refused) {
+                    self.settle(ticket, peer, verdict);
+                }
+            }
+            Ok(Native::Answer { id, .. } | Native::Forwarded { id, .. }) => {
+                if let Some(outlet) = self.outlets.get_mut(&peer) {
+                    outlet.answered(id, payload);
+                }
+            }
+            Ok(_) | Err(_) => {
+                self.counters.inc(Counter::NativeErrors);
+                self.break_link(peer, "the peer did not speak as agreed");
+            }
+        }
+    }
+}
+
+impl Actor for Replication {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::MAILBOX);
+    }
+}
+
+impl Handler<Replicate> for Replication {
+    type Result = ();
+
+    fn handle(&mut self, sent: Replicate, ctx: &mut Self::Context) {
+        let view = self.view.clone();
+        let pending = sent.commit.map(|commit| {
+            let tally = |record: &Outgoing| {
+                let mut tally = Tally::new(view.route(record.partition).write(sent.level));
+                tally.acknowledge(view.me);
+                (tally, record.op)
+            };
+            self.count(sent.records.iter().map(tally).collect(), commit)
+        });
+        let mut start = 0;
+        for (n, record) in sent.records.iter().enumerate() {
+            let ticket = pending.map(|tally| Ticket { tally, op: u32::try_from(n).expect("batches are bounded") });
+            for peer in view.route(record.partition).replicas().filter(|peer| *peer != view.me) {
+                let posted = Posted { partition: record.partition, ticket };
+                if !self.post(peer, &sent.bytes[start..record.end], posted, ctx)
+                    && let Some(ticket) = ticket
+                {
+                    self.settle(ticket, peer, Verdict::Lost);
+                }
+            }
+            start = record.end;
+        }
+        if let Some(id) = pending {
+            self.conclude(id);
+        }
+        self.flush();
+    }
+}
+
+impl Handler<Push> for Replication {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, push: Push, ctx: &mut Self::Context) -> Self::Result {
+        let (commit, committed) = oneshot::channel();
+        let alone = || Tally::new(Required::one_of(push.peer));
+        let id = self.count(push.records.iter().map(|record| (alone(), record.op)).collect(), commit);
+        let mut start = 0;
+        for (n, record) in push.records.iter().enumerate() {
+            let ticket = Ticket { tally: id, op: u32::try_from(n).expect("pages are bounded") };
+            let posted = Posted { partition: record.partition, ticket: Some(ticket) };
+            if !self.post(push.peer, &push.bytes[start..record.end], posted, ctx) {
+                self.settle(ticket, push.peer, Verdict::Lost);
+            }
+            start = record.end;
+        }
+        self.conclude(id);
+        self.flush();
+        Box::pin(async move { committed.await.is_ok_and(|outcome| outcome.short.is_empty()) })
+    }
+}
+
+impl Handler<CallPeer> for Replication {
+    type Result = ResponseFuture<Result<Bytes, LinkError>>;
+
+    fn handle(&mut self, call: CallPeer, ctx: &mut Self::Context) -> Self::Result {
+        let answer = match self.outlet(call.peer, ctx) {
+            Some(outlet) => outlet.call(&call.call),
+            None => Err(LinkError::Unreachable),
+        };
+        Box::pin(async move {
+            match answer {
+                Ok(answer) => answer.await.unwrap_or(Err(LinkError::Broken)),
+                Err(error) => Err(error),
+            }
+        })
+    }
+}
+
+impl Handler<AwaitReplicas> for Replication {
+    type Result = ResponseFuture<usize>;
+
+    fn handle(&mut self, wait: AwaitReplicas, _: &mut Self::Context) -> Self::Result {
+        // Per partition, whose acknowledgement of all that was posted so far would count.
+        let mut waits: BTreeMap<PeerIx, oneshot::Receiver<()>> = BTreeMap::new();
+        let mut routes: Vec<Vec<PeerIx>> = wait
+            .partitions
+            .iter()
+            .map(|partition| {
+                let route = self.view.route(partition);
+                route.replicas().filter(|p| *p != self.view.me && self.view.is_alive(*p)).collect()
+            })
+            .collect();
+        routes.sort_unstable();
+        routes.dedup();
+        for peer in routes.iter().flatten() {
+            if let Some(outlet) = self.outlets.get_mut(peer) {
+                waits.entry(*peer).or_insert_with(|| outlet.drained());
+            }
+        }
+        Box::pin(outlet::count_drained(routes, waits, wait.replicas, wait.timeout))
+    }
+}
+
+impl Handler<ViewChanged> for Replication {
+    type Result = ();
+
+    fn handle(&mut self, ViewChanged(view): ViewChanged, _: &mut Self::Context) {
+        let life = |view: &View, peer| view.peer(peer).map(|p: &Peer| (p.member.incarnation, p.address));
+        let gone: Vec<PeerIx> =
+            self.outlets.keys().copied().filter(|peer| life(&self.view, *peer) != life(&view, *peer)).collect();
+        self.view = view;
+        for peer in gone {
+            self.break_link(peer, "the member has gone or started anew");
+            if self.view.peer(peer).is_none() {
+                self.outlets.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Handler<AskStats> for Replication {
+    type Result = ReplicationStats;
+
+    fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
+        ReplicationStats {
+            counters: self.counters.clone(),
+            outbox_bytes: self.outlets.values().map(Outlet::outbox_bytes).sum(),
+            links: self.outlets.values().filter(|outlet| outlet.is_open()).count(),
+            calls: self.outlets.values().map(Outlet::calls).sum(),
+        }
+    }
+}
+
+impl Handler<LinkUp> for Replication {
+    type Result = ();
+
+    fn handle(&mut self, up: LinkUp, _: &mut Self::Context) {
+        if let Some(outlet) = self.outlets.get_mut(&up.peer)
+            && outlet.opened(up.generation)
+        {
+            self.counters.inc(Counter::LinksOpened);
+        }
+    }
+}
+
+impl Handler<LinkDown> for Replication {
+    type Result = ();
+
+    fn handle(&mut self, down: LinkDown, _: &mut Self::Context) {
+        if self.outlets.get(&down.peer).is_some_and(|outlet| outlet.is_generation(down.generation)) {
+            self.counters.inc(if down.was_open { Counter::LinksBroken } else { Counter::DialsFailed });
+            self.break_link(down.peer, &down.reason);
+        }
+    }
+}
+
+impl Handler<LinkFrames> for Replication {
+    type Result = ();
+
+    fn handle(&mut self, sent: LinkFrames, _: &mut Self::Context) {
+        if !self.outlets.get_mut(&sent.peer).is_some_and(|outlet| outlet.heard(sent.generation)) {
+            return;
+        }
+        for payload in sent.frames {
+            self.frame(sent.peer, payload);
+        }
+        // Acknowledgements make room and close gaps in which records gathered.
+        self.flush();
+    }
+}

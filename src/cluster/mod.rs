@@ -1,0 +1,11 @@
+//! Floor 2, decisions about the cluster: who is a member, who owns what. Pure: no actors, no clock, no randomness, and no order
+//! of a hash map reaches a decision. Tested beside each file.
+
+mod balance;
+pub mod membership;
+pub mod outbox;
+pub mod partition_set;
+pub mod placement;
+pub mod ring;
+pub mod tally;
+pub mod view;
