@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_frame_cut_into_single_bytes_is_put_together_again() {
-        let sent = Message::Ask { id: 9, ask: Ask::Entries(vec![Key(b"a"), Key(b"bc")]) };
+        let sent = Message::Ask { id: 9, ask: Ask::Entries(vec![(Key(b"a"), Version::ZERO)]) };
         let bytes = to_bytes(&sent);
         let mut buf = BytesMut::new();
         for byte in &bytes[..bytes.len() - 1] {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn frames_made_in_pieces_are_those_made_whole() {
-        let ask = Ask::Entries(vec![Key(b"k")]);
+        let ask = Ask::Entries(vec![(Key(b"k"), Version::ZERO)]);
         assert_eq!(Call::ask(&ask).frame(300), to_bytes(&Message::Ask { id: 300, ask }));
         let forward = Forward {
             epoch: 1,
@@ -171,6 +171,7 @@ mod tests {
             level: Level::Quorum,
             wire: Wire::Resp3,
             router: 7,
+            all_or_none: false,
             ops: vec![(0, OpRef { key: b"k", act: Act::Get, value: b"" })],
         };
         assert_eq!(Call::forward(&forward).frame(2), to_bytes(&Message::Forward { id: 2, forward }));

@@ -128,6 +128,8 @@ pub struct Forward<'a> {
     pub wire: Wire,
     /// [`RequestId::router`] of the sender.
     pub router: u64,
+    /// The operations are sets if absent, of which all or none are done.
+    pub all_or_none: bool,
     /// The operations, each with its [`RequestId::sequence`], 0 where a repetition does no harm.
     #[serde(borrow)]
     pub ops: Vec<(u64, OpRef<'a>)>,
@@ -193,8 +195,8 @@ pub enum Ask<'a> {
     Ping,
     /// Here is my membership, give me yours (postcard of `cluster::membership::Membership`).
     Membership(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    /// What do you hold for these keys?
-    Entries(#[serde(borrow)] Vec<Key<'a>>),
+    /// What do you hold for these keys that differs from this version ([`Version::ZERO`]: from nothing)?
+    Entries(#[serde(borrow)] Vec<(Key<'a>, Version)>),
     /// How many keys in these partitions (a bit each, lowest first)?
     Count(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     /// All keys in these partitions that match the glob.
@@ -206,13 +208,14 @@ pub enum Ask<'a> {
         #[serde(borrow, with = "serde_bytes")]
         pattern: &'a [u8],
     },
-    /// A page of one partition's keys.
+    /// A page of keys of each of these partitions.
     Scan {
-        /// Partition number.
-        partition: u16,
-        /// Where to go on.
+        /// A bit each.
+        #[serde(borrow, with = "serde_bytes")]
+        partitions: &'a [u8],
+        /// Where to go on in the first of them; the others begin at their start.
         from: u64,
-        /// About how many.
+        /// About how many of each.
         count: u32,
         /// Redis glob, empty for all.
         #[serde(borrow, with = "serde_bytes")]
@@ -259,8 +262,8 @@ pub enum Ask<'a> {
         #[serde(borrow)]
         args: Vec<Key<'a>>,
     },
-    /// A page of the admin endpoint: `status`, `members`, `ring`, `ring/KEY`, `health`. The answer is its JSON.
-    Page(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// A page of the admin endpoint by its path, or a change: `POST` and a path. The answer is its JSON.
+    Admin(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
 }
 
 /// Answers to [`Ask`]. Append-only.
@@ -270,18 +273,14 @@ pub enum Answer<'a> {
     Pong,
     /// The membership.
     Membership(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    /// One per key asked for; `None` where nothing was ever seen.
-    Entries(#[serde(borrow)] Vec<Option<EntryRef<'a>>>),
+    /// One per key asked for.
+    Entries(#[serde(borrow)] Vec<Holding<'a>>),
     /// A number of keys, or of replicas.
     Count(u64),
-    /// Keys and where to go on, if there is more.
-    Keys {
-        /// The keys.
-        #[serde(borrow)]
-        keys: Vec<Key<'a>>,
-        /// Where to go on.
-        next: Option<u64>,
-    },
+    /// Keys.
+    Keys(#[serde(borrow)] Vec<Key<'a>>),
+    /// A page of keys per partition.
+    Scanned(#[serde(borrow)] Vec<Page<'a>>),
     /// Done.
     Done,
     /// Partition digests.
@@ -299,7 +298,7 @@ pub enum Answer<'a> {
     /// A reply in RESP3.
     Reply(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     /// JSON and its HTTP status.
-    Page {
+    Admin {
         /// As HTTP would have it.
         status: u16,
         /// The body.
@@ -308,6 +307,29 @@ pub enum Answer<'a> {
     },
     /// The question could not be answered: an error line as RESP would carry it.
     Failed(&'a str),
+}
+
+/// What a member holds for a key it was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holding<'a> {
+    /// Nothing, though the asker has something.
+    Nothing,
+    /// The version the asker has, or nothing like the asker.
+    Same,
+    /// This.
+    Entry(#[serde(borrow)] EntryRef<'a>),
+}
+
+/// A page of one partition's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<'a> {
+    /// Partition number.
+    pub partition: u16,
+    /// In order of position.
+    #[serde(borrow)]
+    pub keys: Vec<Key<'a>>,
+    /// Where to go on, if there is more.
+    pub next: Option<u64>,
 }
 
 /// What replicas of a partition compare first.
