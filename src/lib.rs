@@ -4,4 +4,6 @@
 
 pub mod base;
 pub mod config;
+pub mod options;
 pub mod protocol;
+pub mod telemetry;
