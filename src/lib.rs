@@ -1,9 +1,12 @@
 //! Trellis: a replicated cache and key-value store without a leader.
 //!
-//! The house has floors, each importing only lower ones; `tests/tidy.rs` enforces it and `docs/ARCHITECTURE.md` explains it.
+//! The house has floors, each importing only lower ones; `tests/tidy` enforces it and `docs/ARCHITECTURE.md` explains it.
 
 pub mod actors;
 pub mod base;
 pub mod cluster;
+pub mod config;
 pub mod net;
+pub mod options;
 pub mod protocol;
+pub mod telemetry;

@@ -51,6 +51,14 @@ pub const LINK_RETRY_AFTER: Duration = Duration::from_millis(250);
 /// A client's request is answered within this time, with `TIMEOUT` if need be.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A request that has begun to arrive must be complete within this time, plus one second for each [`CLIENT_BYTES_PER_SEC_MIN`] it brings.
+/// Clients between requests are not in a hurry; see `client_timeout` in the configuration.
+pub const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Slowest upload that is not cut off.
+pub const CLIENT_BYTES_PER_SEC_MIN: usize = 64 * 1024;
+/// A client that has replies waiting and takes none of them for this long is disconnected.
+pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Keys one expiry turn looks at, per store.
 pub const EXPIRY_KEYS_PER_TURN: usize = 2_000;
 /// Entries one synchronisation answer carries.
