@@ -4,11 +4,14 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub mod command;
 pub mod decode;
 pub mod encode;
+pub mod info;
 mod inline;
 pub mod number;
 pub mod read;
+pub mod session;
 pub mod value;
 
 /// A command as it came: its name, then its arguments. Never empty.
