@@ -77,8 +77,11 @@ pub struct InfoFacts {
     pub expires: u64,
 }
 
+/// Appends one section.
+type Section = fn(&InfoFacts, &mut String);
+
 /// Sections in the order they are told. All are in the default selection.
-const SECTIONS: [(&str, fn(&InfoFacts, &mut String)); 9] = [
+const SECTIONS: [(&str, Section); 9] = [
     ("server", server),
     ("clients", clients),
     ("memory", memory),

@@ -116,7 +116,7 @@ fn double(number: f64) -> String {
 /// `text` as one line.
 pub(super) fn error_line(text: Bytes) -> Bytes {
     let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
-    if !text.iter().any(|byte| is_end(byte)) {
+    if !text.iter().any(is_end) {
         return text;
     }
     let trimmed = match text.iter().rposition(|byte| !is_end(byte)) {
