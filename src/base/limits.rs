@@ -12,6 +12,8 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Arguments of one command, Redis's own bound.
 pub const ARGS_MAX: usize = 1024 * 1024;
+/// All arguments of one command together, Redis's own bound (`client-query-buffer-limit`).
+pub const COMMAND_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Values from here on live in an allocation of their own, are read straight into it and sent straight from it.
 pub const LARGE_VALUE_BYTES: usize = 32 * 1024;
 /// Commands a connection hands over at once. More wait in its read buffer: it bounds one client's turn.

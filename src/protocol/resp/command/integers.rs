@@ -1,0 +1,55 @@
+//! Commands on strings as numbers. Parses only; tested in `command/tests.rs`.
+
+use super::table::Command;
+use super::{Context, ErrorText, Parsed, integer, one, take};
+use crate::base::op::Act;
+use crate::protocol::resp::{Args, number};
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command::new("incr", 2, incr)
+        .flags("write denyoom fast", "@write @string @fast")
+        .keys(1, 1, 1, "RW access update")
+        .about("string", "1.0.0", "O(1)", "Increment the integer value of a key by one"),
+    Command::new("decr", 2, decr)
+        .flags("write denyoom fast", "@write @string @fast")
+        .keys(1, 1, 1, "RW access update")
+        .about("string", "1.0.0", "O(1)", "Decrement the integer value of a key by one"),
+    Command::new("incrby", 3, incrby)
+        .flags("write denyoom fast", "@write @string @fast")
+        .keys(1, 1, 1, "RW access update")
+        .about("string", "1.0.0", "O(1)", "Increment the integer value of a key by the given amount"),
+    Command::new("decrby", 3, decrby)
+        .flags("write denyoom fast", "@write @string @fast")
+        .keys(1, 1, 1, "RW access update")
+        .about("string", "1.0.0", "O(1)", "Decrement the integer value of a key by the given number"),
+    Command::new("incrbyfloat", 3, incrbyfloat)
+        .flags("write denyoom fast", "@write @string @fast")
+        .keys(1, 1, 1, "RW access update")
+        .about("string", "2.6.0", "O(1)", "Increment the float value of a key by the given amount"),
+];
+
+fn incr(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    Ok(one(take(args, 1), Act::Incr { by: 1 }))
+}
+
+fn decr(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    Ok(one(take(args, 1), Act::Incr { by: -1 }))
+}
+
+fn incrby(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    let by = integer(&args[2])?;
+    Ok(one(take(args, 1), Act::Incr { by }))
+}
+
+fn decrby(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    let by = integer(&args[2])?.checked_neg().ok_or("ERR decrement would overflow")?;
+    Ok(one(take(args, 1), Act::Incr { by }))
+}
+
+fn incrbyfloat(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    let by = number::float(&args[2]).ok_or("ERR value is not a valid float")?;
+    if by.is_infinite() {
+        return Err("ERR increment would produce NaN or Infinity".into());
+    }
+    Ok(one(take(args, 1), Act::IncrFloat { by }))
+}

@@ -1,0 +1,475 @@
+//! Answers to bytes. [`ReplyBuf`] is the one place that encodes what stores answer; it keeps where each reply ends and what it was, so
+//! that a router can reorder replies, add them up or build arrays of them without decoding. Never interprets. Tested below.
+
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+
+use super::value::Value;
+use crate::base::limits::LARGE_VALUE_BYTES;
+use crate::base::reply::{ReplyKind, ReplyRef, ReplySink, Wire};
+
+/// Capacity kept by [`ReplyBuf::clear`]; what a burst took beyond is given back.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// Encoded replies: a buffer, with large shared values spliced in rather than copied. As a [`Buf`] it is what remains to be written.
+#[derive(Debug, Default)]
+pub struct ReplyBuf {
+    wire: Wire,
+    bytes: Vec<u8>,
+    splices: Vec<Splice>,
+    spliced_bytes: usize,
+    marks: Vec<Mark>,
+    written: Position,
+}
+
+/// A shared value that goes out before `bytes[before]`.
+#[derive(Clone, Debug)]
+struct Splice {
+    before: usize,
+    value: Bytes,
+}
+
+/// Where a reply ends, in `bytes` and in `splices`, and what it is.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    end: Position,
+    kind: ReplyKind,
+}
+
+/// A place between two bytes of the whole: `bytes` before it, `splices` before it, and how far into the next splice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Position {
+    bytes: usize,
+    splices: usize,
+    into: usize,
+}
+
+impl ReplyBuf {
+    /// An empty buffer for `wire`.
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, ..Self::default() }
+    }
+
+    /// How it encodes.
+    pub fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// Changes how the following replies are encoded (`HELLO`).
+    pub fn set_wire(&mut self, wire: Wire) {
+        self.wire = wire;
+    }
+
+    /// Replies it holds.
+    pub fn replies(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// What reply `index` is, or `None` when there are fewer.
+    pub fn kind(&self, index: usize) -> Option<ReplyKind> {
+        Some(self.marks.get(index)?.kind)
+    }
+
+    /// All encoded bytes, written or not.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.spliced_bytes
+    }
+
+    /// Empties it for the next batch.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.splices.clear();
+        self.spliced_bytes = 0;
+        self.marks.clear();
+        self.marks.shrink_to(KEPT_BYTES / size_of::<Mark>());
+        self.written = Position::default();
+    }
+
+    /// Appends an answer of the connection itself.
+    pub fn push_value(&mut self, value: &Value) {
+        value.encode(self.wire, &mut self.bytes);
+        self.close(value.kind());
+    }
+
+    /// Appends an error line, without `-` or line end.
+    pub fn push_error(&mut self, text: &[u8]) {
+        line(&mut self.bytes, b'-', text);
+        self.close(ReplyKind::Error);
+    }
+
+    /// Appends a reply another node has encoded for the same wire. Large ones are shared, not copied.
+    pub fn push_encoded(&mut self, encoded: Bytes, kind: ReplyKind) {
+        if encoded.len() < LARGE_VALUE_BYTES {
+            self.bytes.extend_from_slice(&encoded);
+        } else {
+            self.splice(encoded);
+        }
+        self.close(kind);
+    }
+
+    /// Appends the replies `range` of `other`.
+    ///
+    /// # Panics
+    /// When `other` holds fewer.
+    pub fn append(&mut self, other: &Self, range: Range<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        let (from, to) = (other.start(range.start), other.marks[range.end - 1].end);
+        let (bytes_base, splices_base) = (self.bytes.len(), self.splices.len());
+        self.copy(other, from, to);
+        self.marks.extend(other.marks[range].iter().map(|mark| Mark {
+            end: Position {
+                bytes: mark.end.bytes - from.bytes + bytes_base,
+                splices: mark.end.splices - from.splices + splices_base,
+                into: 0,
+            },
+            kind: mark.kind,
+        }));
+    }
+
+    /// Appends all of `other`, taking over its memory when this one is empty.
+    pub fn append_all(&mut self, mut other: Self) {
+        if self.bytes.is_empty() && self.splices.is_empty() && other.written == Position::default() {
+            other.wire = self.wire;
+            *self = other;
+        } else {
+            let replies = other.replies();
+            self.append(&other, 0..replies);
+        }
+    }
+
+    /// Begins an array of `len` elements; [`Self::element`]s and [`Self::close`] follow.
+    pub fn open_array(&mut self, len: usize) {
+        header(&mut self.bytes, b'*', len);
+    }
+
+    /// Appends reply `index` of `other` as an element of the array under way.
+    ///
+    /// # Panics
+    /// When `other` holds fewer.
+    pub fn element(&mut self, other: &Self, index: usize) {
+        self.copy(other, other.start(index), other.marks[index].end);
+    }
+
+    /// Ends a reply begun with [`Self::open_array`].
+    pub fn close(&mut self, kind: ReplyKind) {
+        let end = Position { bytes: self.bytes.len(), splices: self.splices.len(), into: 0 };
+        self.marks.push(Mark { end, kind });
+    }
+
+    /// The encoded bytes of the replies `range`, piece by piece, for another wire to carry.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn slices(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        let from = self.start(range.start);
+        let to = if range.is_empty() { from } else { self.marks[range.end - 1].end };
+        self.between(from, to)
+    }
+
+    /// Length in bytes of the replies `range`.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn slices_len(&self, range: Range<usize>) -> usize {
+        self.slices(range).map(<[u8]>::len).sum()
+    }
+
+    fn start(&self, index: usize) -> Position {
+        index.checked_sub(1).map_or_else(Position::default, |before| self.marks[before].end)
+    }
+
+    fn copy(&mut self, other: &Self, from: Position, to: Position) {
+        let base = self.bytes.len();
+        for splice in &other.splices[from.splices..to.splices] {
+            self.splices.push(Splice { before: splice.before - from.bytes + base, value: splice.value.clone() });
+            self.spliced_bytes += splice.value.len();
+        }
+        self.bytes.extend_from_slice(&other.bytes[from.bytes..to.bytes]);
+    }
+
+    fn splice(&mut self, value: Bytes) {
+        self.spliced_bytes += value.len();
+        self.splices.push(Splice { before: self.bytes.len(), value });
+    }
+
+    /// The pieces from one position to another, in order.
+    fn between(&self, from: Position, to: Position) -> impl Iterator<Item = &[u8]> {
+        let mut at = from;
+        std::iter::from_fn(move || {
+            while at != to {
+                let piece = self.piece(at, to);
+                at = self.after(at, piece.len());
+                if !piece.is_empty() {
+                    return Some(piece);
+                }
+            }
+            None
+        })
+    }
+
+    /// The longest contiguous piece at `at`, not beyond `to`; empty only where two pieces meet.
+    fn piece(&self, at: Position, to: Position) -> &[u8] {
+        match self.splices.get(at.splices).filter(|_| at.splices < to.splices) {
+            Some(splice) if splice.before == at.bytes => &splice.value[at.into..],
+            Some(splice) => &self.bytes[at.bytes..splice.before],
+            None => &self.bytes[at.bytes..to.bytes],
+        }
+    }
+
+    /// `at` moved on by `taken` bytes of the piece there.
+    fn after(&self, mut at: Position, taken: usize) -> Position {
+        match self.splices.get(at.splices) {
+            Some(splice) if splice.before == at.bytes => {
+                at.into += taken;
+                if at.into == splice.value.len() {
+                    at.into = 0;
+                    at.splices += 1;
+                }
+            }
+            _ => at.bytes += taken,
+        }
+        at
+    }
+
+    fn end(&self) -> Position {
+        Position { bytes: self.bytes.len(), splices: self.splices.len(), into: 0 }
+    }
+}
+
+impl ReplySink for ReplyBuf {
+    #[inline]
+    fn reply(&mut self, reply: ReplyRef<'_>) {
+        let kind = reply.kind();
+        match reply {
+            ReplyRef::Ok => self.bytes.extend_from_slice(b"+OK\r\n"),
+            ReplyRef::Null => self.bytes.extend_from_slice(null(self.wire)),
+            ReplyRef::Int(n) => integer(&mut self.bytes, n),
+            ReplyRef::Bulk(value) => bulk(&mut self.bytes, value),
+            ReplyRef::Shared(value) if value.len() < LARGE_VALUE_BYTES => bulk(&mut self.bytes, value),
+            ReplyRef::Shared(value) => {
+                header(&mut self.bytes, b'$', value.len());
+                self.splice(value.clone());
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+            ReplyRef::Simple(text) => line(&mut self.bytes, b'+', text.as_bytes()),
+            ReplyRef::Error(text) => line(&mut self.bytes, b'-', text.as_bytes()),
+        }
+        self.close(kind);
+    }
+}
+
+impl Buf for ReplyBuf {
+    fn remaining(&self) -> usize {
+        let spliced: usize = self.splices[self.written.splices..].iter().map(|splice| splice.value.len()).sum();
+        self.bytes.len() - self.written.bytes + spliced - self.written.into
+    }
+
+    fn has_remaining(&self) -> bool {
+        self.written != self.end()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.between(self.written, self.end()).next().unwrap_or(&[])
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
+        let pieces = self.between(self.written, self.end());
+        slices.iter_mut().zip(pieces).map(|(slot, piece)| *slot = std::io::IoSlice::new(piece)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        let end = self.end();
+        while count > 0 {
+            assert!(self.written != end, "advanced beyond the end");
+            let taken = self.piece(self.written, end).len().min(count);
+            self.written = self.after(self.written, taken);
+            count -= taken;
+        }
+    }
+}
+
+/// No value.
+pub(super) fn null(wire: Wire) -> &'static [u8] {
+    match wire {
+        Wire::Resp2 => b"$-1\r\n",
+        Wire::Resp3 => b"_\r\n",
+    }
+}
+
+/// `:n`.
+#[inline]
+pub(super) fn integer(out: &mut Vec<u8>, n: i64) {
+    line(out, b':', itoa::Buffer::new().format(n).as_bytes());
+}
+
+/// A type byte, a length, a line end.
+#[inline]
+pub(super) fn header(out: &mut Vec<u8>, kind: u8, len: usize) {
+    line(out, kind, itoa::Buffer::new().format(len).as_bytes());
+}
+
+/// `$len`, then the bytes.
+#[inline]
+pub(super) fn bulk(out: &mut Vec<u8>, value: &[u8]) {
+    // The longest header is `$`, twenty digits and two line ends.
+    out.reserve(value.len() + 25);
+    header(out, b'$', value.len());
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A type byte, text, a line end.
+#[inline]
+pub(super) fn line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
+    out.reserve(text.len() + 3);
+    out.push(kind);
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(replies: &ReplyBuf) -> Vec<u8> {
+        replies.between(replies.written, replies.end()).flatten().copied().collect()
+    }
+
+    fn filled(replies: &[ReplyRef<'_>]) -> ReplyBuf {
+        let mut buf = ReplyBuf::new(Wire::Resp2);
+        for reply in replies {
+            buf.reply(reply.clone());
+        }
+        buf
+    }
+
+    #[test]
+    fn each_reply_has_its_bytes() {
+        let replies = [
+            ReplyRef::Ok,
+            ReplyRef::Null,
+            ReplyRef::Int(-7),
+            ReplyRef::Bulk(b"a\r\nb"),
+            ReplyRef::Simple("PONG".into()),
+            ReplyRef::Error("ERR x".into()),
+        ];
+        assert_eq!(written(&filled(&replies)), b"+OK\r\n$-1\r\n:-7\r\n$4\r\na\r\nb\r\n+PONG\r\n-ERR x\r\n");
+        let mut buf = ReplyBuf::new(Wire::Resp3);
+        buf.reply(ReplyRef::Null);
+        assert_eq!(written(&buf), b"_\r\n");
+    }
+
+    #[test]
+    fn a_large_shared_value_is_not_copied() {
+        let value = Bytes::from(vec![b'x'; LARGE_VALUE_BYTES]);
+        let buf = filled(&[ReplyRef::Int(1), ReplyRef::Shared(&value), ReplyRef::Int(2)]);
+        let pieces: Vec<_> = buf.slices(0..3).collect();
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(pieces[1].as_ptr(), value.as_ptr());
+        assert_eq!(buf.slices_len(1..2), value.len() + 8 + 2);
+        assert_eq!(buf.len_bytes(), buf.remaining());
+    }
+
+    #[test]
+    fn arrays_are_built_of_encoded_replies() {
+        let other = filled(&[ReplyRef::Int(1), ReplyRef::Bulk(b"a"), ReplyRef::Null]);
+        let mut buf = ReplyBuf::new(Wire::Resp2);
+        buf.open_array(2);
+        buf.element(&other, 2);
+        buf.element(&other, 1);
+        buf.close(ReplyKind::Value);
+        assert_eq!(written(&buf), b"*2\r\n$-1\r\n$1\r\na\r\n");
+        assert_eq!((buf.replies(), buf.kind(0), other.kind(0)), (1, Some(ReplyKind::Value), Some(ReplyKind::Int(1))));
+    }
+
+    #[test]
+    fn clearing_leaves_nothing() {
+        let mut buf = filled(&[ReplyRef::Ok]);
+        buf.advance(2);
+        buf.clear();
+        assert!(!buf.has_remaining());
+        assert_eq!((buf.replies(), buf.len_bytes()), (0, 0));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Sample {
+        Int(i64),
+        Bulk(Vec<u8>),
+        Large(u8),
+        Encoded(u8),
+    }
+
+    fn sample() -> impl Strategy<Value = Sample> {
+        prop_oneof![
+            any::<i64>().prop_map(Sample::Int),
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(Sample::Bulk),
+            any::<u8>().prop_map(Sample::Large),
+            any::<u8>().prop_map(Sample::Encoded),
+        ]
+    }
+
+    fn push(buf: &mut ReplyBuf, sample: &Sample) -> Vec<u8> {
+        match sample {
+            Sample::Int(n) => {
+                buf.reply(ReplyRef::Int(*n));
+                format!(":{n}\r\n").into_bytes()
+            }
+            Sample::Bulk(value) => {
+                buf.reply(ReplyRef::Bulk(value));
+                [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
+            }
+            Sample::Large(byte) => {
+                let value = Bytes::from(vec![*byte; LARGE_VALUE_BYTES]);
+                buf.reply(ReplyRef::Shared(&value));
+                [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat()
+            }
+            Sample::Encoded(byte) => {
+                let value = Bytes::from(vec![*byte; LARGE_VALUE_BYTES + 1]);
+                buf.push_encoded(value.clone(), ReplyKind::Value);
+                value.to_vec()
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn replies_survive_any_reordering_and_any_writes(
+            samples in prop::collection::vec(sample(), 1..8),
+            picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..6),
+            steps in prop::collection::vec(1usize..40_000, 1..20),
+        ) {
+            let mut source = ReplyBuf::new(Wire::Resp2);
+            let encoded: Vec<Vec<u8>> = samples.iter().map(|sample| push(&mut source, sample)).collect();
+            prop_assert_eq!(written(&source), encoded.concat());
+            let mut target = ReplyBuf::new(Wire::Resp2);
+            let mut expected = Vec::new();
+            for (a, b) in picks {
+                let (a, b) = (a.index(samples.len()), b.index(samples.len()));
+                let range = a.min(b)..a.max(b) + 1;
+                prop_assert_eq!(source.slices(range.clone()).flatten().copied().collect::<Vec<u8>>(), encoded[range.clone()].concat());
+                target.append(&source, range.clone());
+                expected.extend(encoded[range].concat());
+            }
+            prop_assert_eq!(target.remaining(), expected.len());
+            let mut out = Vec::new();
+            for step in steps.iter().cycle() {
+                let mut slices = [std::io::IoSlice::new(&[]); 4];
+                let filled = target.chunks_vectored(&mut slices);
+                let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(*step).collect();
+                out.extend_from_slice(&bytes);
+                target.advance(bytes.len());
+                prop_assert_eq!(target.remaining(), expected.len() - out.len());
+                if !target.has_remaining() {
+                    break;
+                }
+            }
+            prop_assert_eq!(out, expected);
+        }
+    }
+}
