@@ -1,3 +1,4 @@
 //! Floor 1, bytes: turns sockets' bytes into requests and replies into bytes. Trusts nothing it reads; never does I/O.
 
+pub mod datagram;
 pub mod request;
