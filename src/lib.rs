@@ -3,4 +3,5 @@
 //! The house has floors, each importing only lower ones; `tests/tidy.rs` enforces it and `docs/ARCHITECTURE.md` explains it.
 
 pub mod base;
+pub mod cluster;
 pub mod protocol;

@@ -1,0 +1,1 @@
+//! Odd neighbours: strangers, twins, floods, bounds.

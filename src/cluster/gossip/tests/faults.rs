@@ -1,0 +1,1 @@
+//! Crashes, pauses, partitions.

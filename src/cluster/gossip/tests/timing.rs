@@ -1,0 +1,70 @@
+//! How fast the dead are found and how seldom the living are called dead.
+
+use super::super::*;
+use super::network::{Network, name};
+
+/// Time from the crash of one of `n` until every other lists it as down, over `seeds`, sorted.
+fn detection_ms(n: usize, seeds: u64, loss_percent: u32, hint: bool) -> Vec<u64> {
+    let mut times: Vec<u64> = (0..seeds)
+        .map(|seed| {
+            let mut network = Network::formed(seed, n);
+            network.loss_percent = loss_percent;
+            network.run(seed * 37 % 1000);
+            network.crash(&name(1));
+            if hint {
+                network.with(&name(0), |gossip, now| gossip.suspect_hint(now, &name(1)));
+            }
+            let start = network.now_ms;
+            let others: Vec<_> = (0..n).filter(|&i| i != 1).collect();
+            while !others.iter().all(|&i| network.gossip(i).member(&name(1)).unwrap().state == MemberState::Down) {
+                network.run(10);
+                assert!(network.now_ms - start <= 5_000, "seed {seed}");
+            }
+            network.now_ms - start
+        })
+        .collect();
+    times.sort_unstable();
+    times
+}
+
+fn line(what: &str, times: &[u64]) -> String {
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    format!("{what}: median {} ms, p99 {} ms, max {} ms of {} runs", at(50), at(99), at(100), times.len())
+}
+
+#[test]
+fn a_crashed_member_is_down_everywhere_within_three_seconds() {
+    for n in [2, 3, 5, 10] {
+        let times = detection_ms(n, 50, 0, false);
+        println!("{}", line(&format!("{n} nodes"), &times));
+        assert!(*times.last().unwrap() <= 3_000);
+    }
+}
+
+#[test]
+fn a_crashed_member_is_down_everywhere_before_the_timeout_under_loss() {
+    let times = detection_ms(5, 50, 10, false);
+    println!("{}", line("5 nodes, 10% loss", &times));
+}
+
+#[test]
+fn a_broken_link_makes_it_faster() {
+    let times = detection_ms(3, 50, 0, true);
+    println!("{}", line("3 nodes, hinted", &times));
+    assert!(*times.last().unwrap() <= 2_000);
+}
+
+#[test]
+fn nobody_alive_is_called_down_under_loss() {
+    for seed in 0..5 {
+        let mut network = Network::formed(seed, 5);
+        (network.loss_percent, network.delay_ms) = (10, 0..=40);
+        network.reports.clear();
+        network.run(600_000);
+        for n in 0..5 {
+            assert_eq!(network.reported(MemberState::Down, &name(n)), 0, "seed {seed}");
+        }
+        let suspicions: usize = (0..5).map(|n| network.reported(MemberState::Suspect, &name(n))).sum();
+        println!("seed {seed}: {suspicions} suspicions seen, none fatal");
+    }
+}
