@@ -13,10 +13,12 @@ use crate::protocol::datagram::PAYLOAD_BYTES_MAX;
 pub const MEMBERS_MAX: usize = 1024;
 /// Seeds listened to; more are ignored. Names may resolve to many addresses.
 pub const SEEDS_MAX: usize = 64;
-/// First pause between announcements of a node that knows no one. Doubles up to [`ANNOUNCE_MS_MAX`].
-pub(super) const ANNOUNCE_MS_MIN: u64 = 250;
-/// Longest such pause, and the pause of a node that knows someone and looks for those who are away. Up to half of it is added at random.
-pub(super) const ANNOUNCE_MS_MAX: u64 = 5_000;
+/// First pause between announcements of a node that knows no one. Doubles up to [`SEARCH_MS_MAX`]. Half of any pause is added at random.
+pub(super) const SEARCH_MS_MIN: u64 = 250;
+/// Longest such pause. One small datagram per seed is cheap, and a cluster whose seed came up last waits for this.
+pub(super) const SEARCH_MS_MAX: u64 = 2_000;
+/// Pause of a node that knows someone and looks for those who are away.
+pub(super) const ANNOUNCE_MS: u64 = 5_000;
 /// Dead members one such round writes to.
 pub(super) const ANNOUNCE_DOWN_MAX: usize = 3;
 /// Members that are told they are suspected in one turn.
@@ -78,12 +80,15 @@ pub struct Timing {
     pub suspect_ms: u64,
     /// How long those wait who only heard of the suspicion, should its author be gone.
     pub backstop_ms: u64,
+    /// A member silent for this long is worth asking when others fail.
+    pub quiet_ms: u64,
     /// A timer this late means that this node was not running, so that what it did not hear proves nothing.
     pub stall_ms: u64,
 }
 
 impl Timing {
-    /// The one place where times are derived. For the defaults, 1000 and 5000 ms: probe 250, rtt 100, spread 125, suspect 1500, backstop 2500.
+    /// The one place where times are derived. For the defaults, 1000 and 5000 ms: probe 250, rtt 100, spread 125, suspect 1500, quiet
+    /// 1000, backstop 2500.
     ///
     /// - `probe` = a quarter of the heartbeat: in a cluster of up to five each node reaches all others within one. SWIM's expected time until
     ///   *someone* probes a dead member is about one probe period whatever the size (Das et al. 2002, section 3.1), so the period need not
@@ -91,6 +96,7 @@ impl Timing {
     /// - `rtt` = 2/5 of it: leaves 3/5 for the four hops of an indirect probe.
     /// - `suspect` = 3/10 of the timeout: six probe periods in which a live suspect is told and can refute. Waiting for a probe (three periods
     ///   at worst among three nodes), its failure (one), this and spreading come to half of the timeout.
+    /// - `quiet` = four probe periods: in a small healthy cluster no member is silent for longer.
     /// - `backstop` = half of the timeout: begins when the rumour arrives, ends before the timeout does.
     ///
     /// # Errors
@@ -113,6 +119,7 @@ impl Timing {
             spread_ms: probe_ms / 2,
             suspect_ms: failure_timeout_ms * 3 / 10,
             backstop_ms: failure_timeout_ms / 2,
+            quiet_ms: probe_ms * 4,
             stall_ms: probe_ms,
         })
     }

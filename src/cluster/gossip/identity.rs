@@ -138,6 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_an_announcement_and_of_a_member_are_golden() {
+        let (src, dst) = (life(300, 1), Identity { left: true, ..life(7, 0) });
+        let header = Header { src: src.clone(), src_incarnation: 2, dst, message: Message::Announce };
+        let mut bytes = Vec::new();
+        Wire.encode_header(&header, &mut bytes).unwrap();
+        // Id with its length, family, address, port, life, returns, left; refutations; the same of the other; the message.
+        assert_eq!(bytes, b"\x01a\0\x0a\0\0\x01\x88\x27\xac\x02\x01\0\x02\x01a\0\x0a\0\0\x01\x88\x27\x07\0\x01\x06");
+        assert_eq!(Wire.decode_header(&bytes[..]).unwrap(), header);
+        bytes.clear();
+        Wire.encode_member(&Member::new(src, 2, foca::State::Suspect), &mut bytes).unwrap();
+        assert_eq!(bytes, b"\x01a\0\x0a\0\0\x01\x88\x27\xac\x02\x01\0\x02\x01");
+    }
+
+    #[test]
     fn addresses_nobody_can_write_to_are_refused() {
         for bad in ["0.0.0.0:5000", "10.0.0.1:0", "224.0.0.1:5000", "[::]:5000"] {
             let id = Identity { address: bad.parse().unwrap(), ..life(1, 0) };

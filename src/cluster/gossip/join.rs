@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 
-use super::config::{ANNOUNCE_DOWN_MAX, ANNOUNCE_MS_MAX, ANNOUNCE_MS_MIN};
+use super::config::{ANNOUNCE_DOWN_MAX, ANNOUNCE_MS, SEARCH_MS_MAX, SEARCH_MS_MIN};
 use super::identity::Identity;
 use super::{Alarm, Gossip, MemberState};
 use crate::protocol::datagram::Kind;
@@ -15,8 +15,8 @@ use crate::protocol::datagram::Kind;
 #[derive(Debug, Default)]
 pub(super) struct Announcing {
     alarm: Option<(u64, u64)>,
-    pause_ms: u64,
-    searching: bool,
+    /// While nobody is known: the next pause.
+    search_ms: Option<u64>,
 }
 
 impl Announcing {
@@ -25,12 +25,9 @@ impl Announcing {
         self.alarm.is_none()
     }
 
-    /// Nobody is left: begin again with short pauses.
-    pub(super) fn search(&mut self) {
-        if !self.searching {
-            self.searching = true;
-            self.pause_ms = ANNOUNCE_MS_MIN;
-        }
+    /// The pauses start over.
+    pub(super) fn again(&mut self) {
+        self.search_ms = None;
     }
 }
 
@@ -48,6 +45,15 @@ impl Gossip {
             self.alarms.remove(&key);
         }
         self.announcing.alarm = Some(self.set_alarm(at, Alarm::Announce));
+    }
+
+    /// Nobody is left, or the others took us for dead: begins again with short pauses.
+    pub(super) fn search(&mut self) {
+        if self.announcing.search_ms.is_none() {
+            self.announcing.search_ms = Some(SEARCH_MS_MIN);
+            let soon_ms = self.rng.random_range(0..SEARCH_MS_MIN);
+            self.announce_soon(soon_ms);
+        }
     }
 
     /// One round: all seeds while alone, else one whose address no live member has; and some of the dead, since they may be what we look
@@ -68,14 +74,14 @@ impl Gossip {
         for address in to {
             self.announce_to(address);
         }
-        if self.desk.connected {
-            self.announcing.searching = false;
-            self.announcing.pause_ms = ANNOUNCE_MS_MAX;
+        let pause_ms = if self.desk.connected {
+            self.announcing.search_ms = None;
+            ANNOUNCE_MS
         } else {
-            self.announcing.search();
-        }
-        let pause_ms = self.announcing.pause_ms;
-        self.announcing.pause_ms = (pause_ms * 2).min(ANNOUNCE_MS_MAX);
+            let pause_ms = self.announcing.search_ms.unwrap_or(SEARCH_MS_MIN);
+            self.announcing.search_ms = Some((pause_ms * 2).min(SEARCH_MS_MAX));
+            pause_ms
+        };
         let in_ms = pause_ms + self.rng.random_range(0..=pause_ms / 2);
         self.announcing.alarm = None;
         self.announce_soon(in_ms);

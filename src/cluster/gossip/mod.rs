@@ -67,7 +67,7 @@ pub struct Gossip {
 }
 
 /// Time while this node runs. When it did not (paused, starved, suspended), nothing it failed to hear counts against anyone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Clock {
     /// The caller's clock, never backwards.
     now_ms: u64,
@@ -87,7 +87,7 @@ impl Gossip {
     /// # Errors
     ///
     /// [`BadTiming`] when settings contradict each other.
-    pub fn new(config: GossipConfig, seed: u64) -> Result<Self, BadTiming> {
+    pub fn new(now_ms: u64, config: GossipConfig, seed: u64) -> Result<Self, BadTiming> {
         let timing = Timing::derive(config.heartbeat_interval_ms, config.failure_timeout_ms)?;
         if !identity::can_write_to(config.address) {
             return Err(BadTiming::Address);
@@ -112,13 +112,13 @@ impl Gossip {
             announcing: join::Announcing::default(),
             alarms: BTreeMap::new(),
             alarms_set: 0,
-            clock: Clock::default(),
+            clock: Clock { now_ms, slept_ms: 0 },
             digest_notices: BTreeMap::new(),
             logged: packet::Logged::default(),
             gone: false,
             faults: 0,
         };
-        gossip.seeds(0, config.seeds);
+        gossip.seeds(now_ms, config.seeds);
         Ok(gossip)
     }
 
@@ -164,9 +164,15 @@ impl Gossip {
         }
     }
 
-    /// What our own ring membership is; goes out with every datagram.
+    /// What our own ring membership is. Goes out with every datagram; when it is new, to three members at once, whose change takes it on
+    /// to others in turn.
     pub fn local_digest(&mut self, digest: u64, epoch: u64) {
-        self.desk.stamp = Stamp { digest, epoch, ..self.desk.stamp };
+        let stamp = Stamp { digest, epoch, ..self.desk.stamp };
+        if self.desk.stamp != stamp && !self.gone {
+            self.desk.stamp = stamp;
+            let told = self.foca.gossip(&mut self.desk);
+            self.note_fault(told);
+        }
     }
 
     /// Says good-bye. The effects that follow are the last; everything received later is ignored.
@@ -250,12 +256,12 @@ impl Gossip {
             self.set_alarm(now + after_ms, Alarm::Foca(timer));
         }
         self.refresh();
+        // Those who called us down know us by our former name, and whoever we miss may be missing us.
         if std::mem::take(&mut self.desk.returned) {
-            // Those who called us down know us by our former name; whoever we miss may be missing us.
-            let soon_ms = self.rng.random_range(0..self.timing.probe_ms);
-            self.announce_soon(soon_ms);
-        } else if !self.desk.connected {
-            self.announcing.search();
+            self.announcing.again();
+        }
+        if !self.desk.connected {
+            self.search();
         }
     }
 }

@@ -144,7 +144,7 @@ impl Gossip {
 
     /// A member spoke: it lives, and says what it knows of the ring.
     fn heard(&mut self, sender: &Identity, stamp: Stamp) {
-        self.view.heard_from(&sender.node);
+        self.view.heard_from(&sender.node, self.clock.awake_ms());
         let (own, now_ms) = (self.desk.stamp, self.clock.now_ms);
         if (stamp.digest, stamp.epoch) == (own.digest, own.epoch) {
             return;

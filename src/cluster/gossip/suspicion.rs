@@ -32,6 +32,11 @@ impl Gossip {
         if self.gone {
             return;
         }
+        self.doubt(node);
+    }
+
+    /// Asks a member that is believed alive whether it is, unless it is being asked.
+    fn doubt(&mut self, node: &NodeId) {
         let Some(known) = self.view.known.get(node).filter(|k| k.state == MemberState::Alive) else { return };
         let (who, heard) = (known.identity.clone(), known.heard);
         let pending = |alarm: &Alarm| matches!(alarm, Alarm::Doubt(doubt) if doubt.who == who);
@@ -41,6 +46,18 @@ impl Gossip {
         self.challenge(&who, known.refuted, State::Alive);
         let again_at = self.clock.awake_ms() + self.timing.rtt_ms;
         self.set_alarm(again_at, Alarm::Doubt(Doubt { who, heard, last: false }));
+    }
+
+    /// Two suspects at once are a partition or a rack: asks those who have been silent longest, instead of waiting for their turn to be
+    /// probed, which in a large cluster comes after the timeout.
+    fn doubt_the_silent(&mut self) {
+        let long_ago = self.clock.awake_ms().saturating_sub(self.timing.quiet_ms);
+        let silent = self.view.known.values().filter(|k| k.state == MemberState::Alive && k.heard_ms <= long_ago);
+        let mut silent: Vec<_> = silent.map(|k| (k.heard_ms, k.identity.node.clone())).collect();
+        silent.sort_unstable();
+        for (_, node) in silent.iter().take(CHALLENGES_PER_TURN_MAX) {
+            self.doubt(node);
+        }
     }
 
     /// The time for an answer has passed.
@@ -80,6 +97,9 @@ impl Gossip {
         }
         if living.is_empty() {
             return;
+        }
+        if living.len() >= 2 {
+            self.doubt_the_silent();
         }
         let crowd = self.foca.num_members().max(1);
         for (who, refuted, _) in living.into_iter().take(CHALLENGES_PER_TURN_MAX) {

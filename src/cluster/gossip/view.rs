@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub(super) since_ms: u64,
     /// Messages from it so far.
     pub(super) heard: u64,
+    /// When the last of them came, or it was first heard of; in time this node was awake.
+    pub(super) heard_ms: u64,
     /// While suspect: when it is buried, should whoever raised the suspicion not do it.
     pub(super) bury_at: u64,
 }
@@ -62,9 +64,10 @@ impl View {
         self.known.values().filter(|k| k.state == MemberState::Suspect)
     }
 
-    pub(super) fn heard_from(&mut self, id: &NodeId) {
+    pub(super) fn heard_from(&mut self, id: &NodeId, awake_ms: u64) {
         if let Some(known) = self.known.get_mut(id) {
             known.heard += 1;
+            known.heard_ms = awake_ms;
         }
     }
 }
@@ -96,7 +99,8 @@ impl Gossip {
     /// Answers whether anything changed, and whether someone became suspect.
     fn follow(&mut self) -> (bool, bool) {
         let now_ms = self.clock.now_ms;
-        let bury_at = self.clock.awake_ms() + self.timing.backstop_ms;
+        let awake_ms = self.clock.awake_ms();
+        let bury_at = awake_ms + self.timing.backstop_ms;
         let (mut changed, mut suspected) = (false, false);
         let own = &self.foca.identity().node;
         for member in self.foca.iter_membership_state().filter(|m| m.id().node != *own) {
@@ -125,6 +129,7 @@ impl Gossip {
                     state,
                     since_ms: now_ms,
                     heard: 0,
+                    heard_ms: awake_ms,
                     bury_at,
                 }),
             };

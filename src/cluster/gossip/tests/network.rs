@@ -9,11 +9,11 @@ use rand::{RngExt, SeedableRng};
 use super::super::*;
 use crate::base::limits::DATAGRAM_BYTES_MAX;
 
-/// A node by number; it lives at 10.0.0.(n + 1):5000 unless said otherwise.
+/// A node by number; it lives at 10.0.n.1:5000 unless said otherwise.
 pub(super) type N = usize;
 
 pub(super) fn address(n: N) -> SocketAddr {
-    SocketAddr::from(([10, 0, (n >> 8) as u8, (n & 255) as u8 + 1], 5000))
+    SocketAddr::from(([10, (n >> 8) as u8, (n & 255) as u8, 1], 5000))
 }
 
 pub(super) fn name(n: N) -> NodeId {
@@ -40,9 +40,6 @@ struct Node {
     backlog: Vec<(SocketAddr, Vec<u8>)>,
 }
 
-/// Something a node reported.
-pub(super) type Report = (u64, NodeId, Effect);
-
 pub(super) struct Network {
     pub(super) now_ms: u64,
     pub(super) rng: StdRng,
@@ -55,8 +52,10 @@ pub(super) struct Network {
     pub(super) bytes_sent: u64,
     /// Pairs (from, to) that are cut.
     cut: BTreeSet<(SocketAddr, SocketAddr)>,
-    /// All effects but `Send`.
-    pub(super) reports: Vec<Report>,
+    /// When the last cut was made.
+    pub(super) cut_at_ms: u64,
+    /// All effects but `Send`: when, whose, what.
+    pub(super) reports: Vec<(u64, NodeId, Effect)>,
 }
 
 impl Network {
@@ -71,6 +70,7 @@ impl Network {
             sent: 0,
             bytes_sent: 0,
             cut: BTreeSet::new(),
+            cut_at_ms: 0,
             reports: Vec::new(),
         }
     }
@@ -90,7 +90,7 @@ impl Network {
 
     pub(super) fn start(&mut self, config: GossipConfig) {
         let (id, address) = (config.node.clone(), config.address);
-        let mut gossip = Gossip::new(config, self.rng.random()).unwrap();
+        let mut gossip = Gossip::new(self.now_ms, config, self.rng.random()).unwrap();
         gossip.tick(self.now_ms);
         let node = Node { gossip, address, paused: false, backlog: Vec::new() };
         self.nodes.insert(id.clone(), node);
@@ -132,6 +132,7 @@ impl Network {
 
     pub(super) fn cut_one_way(&mut self, from: N, to: N) {
         self.cut.insert((address(from), address(to)));
+        self.cut_at_ms = self.now_ms;
     }
 
     pub(super) fn cut_between(&mut self, these: &[N], those: &[N]) {

@@ -68,3 +68,22 @@ fn nobody_alive_is_called_down_under_loss() {
         println!("seed {seed}: {suspicions} suspicions seen, none fatal");
     }
 }
+
+#[test]
+fn a_member_cut_off_from_all_others_knows_it_before_the_timeout() {
+    for (n, few) in [(5, 2), (10, 1), (10, 2), (20, 1)] {
+        let mut times: Vec<u64> = (0..20)
+            .map(|seed| {
+                let mut network = Network::formed(seed, n);
+                let (these, those): (Vec<_>, Vec<_>) = (0..n).partition(|&i| i < few);
+                network.cut_between(&these, &those);
+                network.run_until_agreed(&these, 30_000);
+                network.run_until_agreed(&those, 30_000);
+                network.now_ms - network.cut_at_ms
+            })
+            .collect();
+        times.sort_unstable();
+        assert!(*times.last().unwrap() <= 5_000);
+        println!("{}", line(&format!("{few} of {n} cut off"), &times));
+    }
+}
