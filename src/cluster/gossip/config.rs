@@ -131,7 +131,7 @@ impl Timing {
     ///   thousand members.
     /// - The dead are never forgotten by time (an identity forgotten could be revived by an old rumour), only at [`MEMBERS_MAX`].
     /// - The dead are told so when they speak, which is how a node that was paused learns to come back.
-    /// - Announcing to the dead is ours, since foca stops it when alone; announcing to the living every ten seconds fills the lists of
+    /// - Announcing to the dead is ours, since foca stops it when alone; announcing to the living every five seconds fills the lists of
     ///   large clusters, where one answer can't name all.
     pub(super) fn foca(self) -> foca::Config {
         let some = |n| NonZeroUsize::new(n).expect("a literal above zero");
@@ -144,7 +144,7 @@ impl Timing {
             remove_down_after: None,
             max_packet_size: some(PAYLOAD_BYTES_MAX),
             notify_down_members: true,
-            periodic_announce: Some(PeriodicParams { frequency: Duration::from_secs(10), num_members: some(1) }),
+            periodic_announce: Some(PeriodicParams { frequency: Duration::from_secs(5), num_members: some(1) }),
             periodic_announce_to_down_members: None,
             periodic_gossip: Some(PeriodicParams {
                 frequency: Duration::from_millis(self.spread_ms),

@@ -1,5 +1,6 @@
 //! Scenarios on a simulated network, each for many seeds. Never waits for real time.
 
+mod chaos;
 mod edges;
 mod faults;
 mod network;

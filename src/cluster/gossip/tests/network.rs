@@ -12,6 +12,11 @@ use crate::base::limits::DATAGRAM_BYTES_MAX;
 /// A node by number; it lives at 10.0.n.1:5000 unless said otherwise.
 pub(super) type N = usize;
 
+/// How many seeds a scenario tries: `TRELLIS_SEEDS`, else `usual`.
+pub(super) fn seeds(usual: u64) -> u64 {
+    std::env::var("TRELLIS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 pub(super) fn address(n: N) -> SocketAddr {
     SocketAddr::from(([10, (n >> 8) as u8, (n & 255) as u8, 1], 5000))
 }
@@ -83,8 +88,8 @@ impl Network {
             network.run(at);
             network.start(config(i, &[0]));
         }
-        network.run(8_000);
-        network.assert_agreed(&(0..n).collect::<Vec<_>>());
+        network.run_until_agreed(&(0..n).collect::<Vec<_>>(), 30_000);
+        network.run(2_000);
         network
     }
 
@@ -124,6 +129,15 @@ impl Network {
         let now = self.now_ms;
         call(&mut self.nodes.get_mut(id).unwrap().gossip, now);
         self.perform(id);
+    }
+
+    /// The numbers of those that run, paused or not.
+    pub(super) fn running(&self) -> Vec<N> {
+        (0..50).filter(|&n| self.nodes.contains_key(&name(n))).collect()
+    }
+
+    pub(super) fn is_paused(&self, n: N) -> bool {
+        self.nodes[&name(n)].paused
     }
 
     pub(super) fn gossip(&self, n: N) -> &Gossip {

@@ -1,11 +1,11 @@
 //! How fast the dead are found and how seldom the living are called dead.
 
 use super::super::*;
-use super::network::{Network, name};
+use super::network::{Network, name, seeds};
 
-/// Time from the crash of one of `n` until every other lists it as down, over `seeds`, sorted.
-fn detection_ms(n: usize, seeds: u64, loss_percent: u32, hint: bool) -> Vec<u64> {
-    let mut times: Vec<u64> = (0..seeds)
+/// Time from the crash of one of `n` until every other lists it as down, sorted.
+fn detection_ms(n: usize, usual: u64, loss_percent: u32, hint: bool) -> Vec<u64> {
+    let mut times: Vec<u64> = (0..seeds(usual))
         .map(|seed| {
             let mut network = Network::formed(seed, n);
             network.loss_percent = loss_percent;
@@ -56,7 +56,7 @@ fn a_broken_link_makes_it_faster() {
 
 #[test]
 fn nobody_alive_is_called_down_under_loss() {
-    for seed in 0..5 {
+    for seed in 0..seeds(5) {
         let mut network = Network::formed(seed, 5);
         (network.loss_percent, network.delay_ms) = (10, 0..=40);
         network.reports.clear();
@@ -72,7 +72,7 @@ fn nobody_alive_is_called_down_under_loss() {
 #[test]
 fn a_member_cut_off_from_all_others_knows_it_before_the_timeout() {
     for (n, few) in [(5, 2), (10, 1), (10, 2), (20, 1)] {
-        let mut times: Vec<u64> = (0..20)
+        let mut times: Vec<u64> = (0..seeds(20))
             .map(|seed| {
                 let mut network = Network::formed(seed, n);
                 let (these, those): (Vec<_>, Vec<_>) = (0..n).partition(|&i| i < few);
@@ -85,5 +85,19 @@ fn a_member_cut_off_from_all_others_knows_it_before_the_timeout() {
         times.sort_unstable();
         assert!(*times.last().unwrap() <= 5_000);
         println!("{}", line(&format!("{few} of {n} cut off"), &times));
+    }
+}
+
+#[test]
+fn a_quiet_cluster_costs_little() {
+    for n in [5, 50] {
+        let mut network = Network::formed(1, n);
+        println!("{n} nodes, started within {} ms, agreed after {} ms", n * 500, network.now_ms - 2_000);
+        network.run(10_000);
+        network.bytes_sent = 0;
+        network.run(60_000);
+        let bytes_per_s = network.bytes_sent / 60 / n as u64;
+        println!("{n} nodes: {bytes_per_s} bytes sent a second by each");
+        assert!(bytes_per_s < 2_000);
     }
 }
