@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use comfy_table::Table;
 use trellis::base::slot::{PARTITIONS, Partition};
-use trellis::cluster::membership::{Held, Member, MemberState, Membership};
+use trellis::cluster::membership::{Held, Member, MemberState, Membership, REPLICATE_TO_ALL};
 use trellis::cluster::ring::Ring;
 
 const RUNS: u64 = 200;
@@ -76,7 +76,8 @@ fn main() {
             let [a, b, c, d] = shares(&Ring::build(&cluster(seed, &weights, zones, copies)));
             worst = [worst[0].min(a), worst[1].max(b), worst[2].min(c), worst[3].max(d)];
         }
-        balance.add_row([name.into(), copies.to_string()].into_iter().chain(worst.map(|figure| format!("{figure:.3}"))));
+        balance
+            .add_row([name.into(), copies.to_string()].into_iter().chain(worst.map(|figure| format!("{figure:.3}"))));
     }
     println!("Worst share over the fair one, {RUNS} sets of ids (20 of a hundred members)\n{balance}");
 
@@ -91,22 +92,32 @@ fn main() {
                 let moved = if back { many.copies_moved_to(&few) } else { few.copies_moved_to(&many) };
                 moved as f64 / fair
             });
-            let name = if back { format!("{change}: {} to {from}", from + 1) } else { format!("{change}: {from} to {}", from + 1) };
+            let name = if back {
+                format!("{change}: {} to {from}", from + 1)
+            } else {
+                format!("{change}: {from} to {}", from + 1)
+            };
             moves.add_row([name, zones.to_string(), format!("{fair:.0}"), format!("{worst:.3}"), format!("{mean:.3}")]);
         }
     }
-    println!("Copies made anew over the fair share of the member that comes or goes, {RUNS} sets of ids, 3 copies\n{moves}");
+    println!(
+        "Copies made anew over the fair share of the member that comes or goes, {RUNS} sets of ids, 3 copies\n{moves}"
+    );
 
     let mut times = Table::new();
-    times.set_header(["members", "build"]);
-    for size in [3, 10, 100, 1000] {
-        let membership = cluster(1, &vec![1; size], 0, 3);
+    times.set_header(["members", "copies", "build"]);
+    for (size, copies) in [(3, 3), (10, 3), (100, 3), (1000, 3), (1000, 500), (1000, REPLICATE_TO_ALL)] {
+        let membership = cluster(1, &vec![1; size], 0, copies);
         let best = (0..5).map(|_| {
             let start = Instant::now();
             assert!(!Ring::build(&membership).replicas(Partition(0)).is_empty());
             start.elapsed()
         });
-        times.add_row([size.to_string(), format!("{:.3} ms", best.min().expect("five runs").as_secs_f64() * 1e3)]);
+        times.add_row([
+            size.to_string(),
+            copies.min(size as u16).to_string(),
+            format!("{:.3} ms", best.min().expect("five runs").as_secs_f64() * 1e3),
+        ]);
     }
     println!("Time to build a ring, best of five\n{times}");
 }

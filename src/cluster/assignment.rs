@@ -44,7 +44,8 @@ pub(super) fn assign(input: &Input) -> Vec<usize> {
         balance::settle(&mut places, &within);
     }
     let first_shares = split(ONE_COPY, &input.weights, &shares);
-    let within: Vec<Bounds> = first_shares.iter().zip(&places.loads).map(|(&share, &load)| bounds(share, load)).collect();
+    let within: Vec<Bounds> =
+        first_shares.iter().zip(&places.loads).map(|(&share, &load)| bounds(share, load)).collect();
     let mut firsts = Firsts::nearest(input, places.owners);
     balance::settle(&mut firsts, &within);
     for (partition, row) in firsts.owners.chunks_exact_mut(input.copies).enumerate() {

@@ -47,7 +47,8 @@ enum Way {
 /// then none below its least, never breaking the first.
 pub(super) fn settle(board: &mut impl Board, bounds: &[Bounds]) {
     for (member, bound) in bounds.iter().enumerate() {
-        while board.loads()[member] > bound.most && shift(board, member, Way::Away, |to, load| load < bounds[to].most) {}
+        while board.loads()[member] > bound.most && shift(board, member, Way::Away, |to, load| load < bounds[to].most) {
+        }
     }
     for (member, bound) in bounds.iter().enumerate() {
         while board.loads()[member] < bound.least
@@ -77,7 +78,8 @@ fn shift<B: Board>(board: &mut B, start: usize, way: Way, fits: impl Fn(usize, u
             Way::Away => board.each_from(at, &mut note),
             Way::Towards => board.each_to(at, &mut note),
         }
-        let fitting = next.iter().flatten().filter(|pass| fits(far_end(**pass, way), board.loads()[far_end(**pass, way)]));
+        let fitting =
+            next.iter().flatten().filter(|pass| fits(far_end(**pass, way), board.loads()[far_end(**pass, way)]));
         if let Some(&last) = fitting.min_by_key(|pass| (pass.regret, pass.partition, far_end(**pass, way))) {
             board.pass(last);
             chain.into_iter().for_each(|pass| board.pass(pass));

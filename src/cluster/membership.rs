@@ -172,7 +172,8 @@ impl Member {
         if !is_address(&self.address) || self.admin.as_deref().is_some_and(|admin| !is_address(admin)) {
             return Err(Refused::BadAddress(id()));
         }
-        let named = |zone: &str| (1..=ZONE_BYTES_MAX).contains(&zone.len()) && zone.bytes().all(|b| b.is_ascii_graphic());
+        let named =
+            |zone: &str| (1..=ZONE_BYTES_MAX).contains(&zone.len()) && zone.bytes().all(|b| b.is_ascii_graphic());
         if self.zone.as_deref().is_some_and(|zone| !named(zone)) {
             return Err(Refused::BadZone(id()));
         }
@@ -294,7 +295,9 @@ impl Membership {
         }
         self.members.iter().try_for_each(|(id, member)| member.validate(id))?;
         match self.members.first_key_value() {
-            Some((id, _)) if self.floor > 2 * MEMBERS_MAX as u64 * REVISION_MAX => Err(Refused::BadRevision(id.clone())),
+            Some((id, _)) if self.floor > 2 * MEMBERS_MAX as u64 * REVISION_MAX => {
+                Err(Refused::BadRevision(id.clone()))
+            }
             _ => Ok(()),
         }
     }

@@ -45,7 +45,9 @@ pub(super) fn distances(id: &NodeId, tokens: u32) -> impl Iterator<Item = u64> {
 /// How many tokens each member puts on the circle, given its virtual nodes times its weight.
 pub(super) fn token_counts(weights: &[u64]) -> Vec<u32> {
     let all: u64 = weights.iter().sum();
-    let cut = |weight: u64| if all > TOKENS_MAX { u128::from(weight) * u128::from(TOKENS_MAX) / u128::from(all) } else { weight.into() };
+    let cut = |weight: u64| {
+        if all > TOKENS_MAX { u128::from(weight) * u128::from(TOKENS_MAX) / u128::from(all) } else { weight.into() }
+    };
     weights.iter().map(|&weight| cut(weight).max(1) as u32).collect()
 }
 
@@ -129,8 +131,8 @@ mod tests {
     #[test]
     fn tokens_and_points_never_change() {
         let tokens = |id: &str| [0, 1, 127].map(|index| token(&id.parse().unwrap(), index));
-        assert_eq!(tokens("a"), [0, 0, 0]);
-        assert_eq!(tokens("node-1"), [0, 0, 0]);
+        assert_eq!(tokens("a"), [7978727645958045335, 9273553362711748833, 8380920927937105602]);
+        assert_eq!(tokens("node-1"), [9598893470543336400, 5220877129841048396, 3540936757580945101]);
         assert_eq!(point(Partition(0)), 0);
         assert_eq!(point(Partition(1)), 1 << 54);
         assert_eq!(point(Partition(1023)), 1023 << 54);
@@ -155,10 +157,18 @@ mod tests {
         assert_eq!(shares(&[1, 1, 2], &[0, 0, 0], 1), [256, 256, 512]);
         assert_eq!(shares(&[1, 1, 4], &[0, 0, 0], 3), [1024; 3], "each must hold all");
         assert_eq!(shares(&[1, 1, 4], &[0, 0, 0], 2), [512, 512, 1024], "the heavy one can hold no more than all");
-        assert_eq!(shares(&[1, 1, 1, 1], &[0, 0, 0, 1], 2), [341, 341, 341, 1024], "the lone one is in the only other zone");
+        assert_eq!(
+            shares(&[1, 1, 1, 1], &[0, 0, 0, 1], 2),
+            [341, 341, 341, 1024],
+            "the lone one is in the only other zone"
+        );
         assert_eq!(shares(&[1, 1, 1, 1], &[0, 0, 0, 1], 3), [683, 683, 683, 1024], "and holds all of one copy");
         assert_eq!(shares(&[1, 1, 1, 1, 2], &[0, 0, 1, 1, 2], 3), [512, 512, 512, 512, 1024]);
-        assert_eq!(shares(&[10, 10, 10, 10, 1, 1], &[0, 0, 0, 0, 1, 1], 3), [512, 512, 512, 512, 512, 512], "a light zone has its copy");
+        assert_eq!(
+            shares(&[10, 10, 10, 10, 1, 1], &[0, 0, 0, 0, 1, 1], 3),
+            [512, 512, 512, 512, 512, 512],
+            "a light zone has its copy"
+        );
     }
 
     #[test]
