@@ -115,7 +115,8 @@ fn every_change_raises_the_epoch_and_changes_the_digest() {
     let mut all = of(&["a", "b"]);
     let mut last = (all.epoch(), all.digest());
     let a = id("a");
-    let changes: [&dyn Fn(&mut Membership) -> Result<bool, Refused>; 5] =
+    type Change<'a> = &'a dyn Fn(&mut Membership) -> Result<bool, Refused>;
+    let changes: [Change<'_>; 5] =
         [&|all| all.set_weight(&a, 2), &|all| all.leave(&a), &|all| all.left(&a), &|all| all.forget(&a), &|all| {
             all.join(member("a"))
         }];
@@ -246,7 +247,7 @@ fn the_oldest_tombstones_go_everywhere_and_the_epoch_never_falls() {
     let before = all.digest();
     assert!(all.merge(&sleeper).unwrap().is_empty(), "what was dropped stays dropped");
     assert_eq!(all.digest(), before);
-    sleeper.merge(&all).unwrap();
+    assert!(sleeper.merge(&all).unwrap().floor);
     assert_eq!(sleeper.digest(), before);
 }
 
@@ -267,4 +268,16 @@ fn two_lives_that_stamp_alike_are_found() {
     all.join(Member { incarnation: first, ..member("a") }).unwrap();
     all.join(Member { incarnation: second, ..member("b") }).unwrap();
     assert_eq!(all.origin_collisions(), [(id("a"), id("b"))]);
+}
+
+#[test]
+fn no_change_makes_a_record_that_peers_would_refuse() {
+    let mut all = of(&["a"]);
+    all.members.get_mut(&id("a")).unwrap().revision = REVISION_MAX;
+    let before = all.clone();
+    let refused = Err(Refused::BadRevision(id("a")));
+    assert_eq!(all.forget(&id("a")), refused);
+    assert_eq!(all.set_weight(&id("a"), 5), refused);
+    assert_eq!(all.join(Member { weight: 5, ..member("a") }), refused);
+    assert_eq!(all, before);
 }
