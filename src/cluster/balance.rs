@@ -1,111 +1,116 @@
-//! Bounded load: moves places from members above their bound to members below it, along the cheapest way there is. Never looks
-//! at ids or the circle. Tested in `ring/tests.rs`.
+//! Bounded load: passes places from members above their bound to members with room, then to members below theirs, each time the
+//! way that is regretted least. Never looks at ids or at the circle. Tested in `ring/tests.rs`.
+//!
+//! The idea is that of "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup, Zadimoghaddam, 2017), but instead of letting a full
+//! member send each late comer on, it gives up those places that another member claims nearly as strongly. These are the same few
+//! before and after a small change of the membership, so corrections do not cascade. Where no single pass helps (few members, tight
+//! zones) a chain of passes does, found breadth first as in augmenting a flow.
 
 use std::collections::VecDeque;
 
 /// The least and the most places a member may have.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub(super) least: u32,
     pub(super) most: u32,
 }
 
-/// Places that can pass from one member to another.
+/// A place passing from one member to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pass {
+    pub(super) partition: usize,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// How much weaker the new claim is than the old one; negative when it is stronger. Smaller is better.
+    pub(super) regret: i128,
+}
+
+/// Places and who has them.
 pub(super) trait Board {
-    /// How many members there are, and how many places each has.
+    /// How many places each member has.
     fn loads(&self) -> &[u32];
-    /// Calls `visit(partition, to, regret)` for each place of `from` and each member that could take it.
-    fn offers(&self, from: usize, visit: impl FnMut(usize, usize, i128));
-    /// Passes the place on.
-    fn pass(&mut self, partition: usize, from: usize, to: usize);
+    /// Every pass there is of a place of `from`.
+    fn each_from(&self, from: usize, visit: impl FnMut(Pass));
+    /// Every pass there is of a place to `to`.
+    fn each_to(&self, to: usize, visit: impl FnMut(Pass));
+    /// Does it.
+    fn pass(&mut self, pass: Pass);
 }
 
-/// Brings every load within its bounds as far as any way of passing places allows.
+#[derive(Clone, Copy)]
+enum Way {
+    Away,
+    Towards,
+}
+
+/// Brings every load within its bounds, as far as any chain of passes can: first no member above its most, which is the promise;
+/// then none below its least, never breaking the first.
 pub(super) fn settle(board: &mut impl Board, bounds: &[Bounds]) {
-    for member in 0..bounds.len() {
-        while board.loads()[member] > bounds[member].most {
-            if !move_one(board, Some(member), |b, m| b.loads()[m] < bounds[m].most) {
-                break;
-            }
+    for (member, bound) in bounds.iter().enumerate() {
+        while board.loads()[member] > bound.most && shift(board, member, Way::Away, |to, load| load < bounds[to].most) {
         }
     }
-    for member in 0..bounds.len() {
-        while board.loads()[member] < bounds[member].least {
-            if !pull_one(board, member, bounds) {
-                break;
-            }
-        }
+    for (member, bound) in bounds.iter().enumerate() {
+        while board.loads()[member] < bound.least
+            && shift(board, member, Way::Towards, |from, load| load > bounds[from].least)
+        {}
     }
 }
 
-fn move_one<B: Board>(board: &mut B, from: Option<usize>, room: impl Fn(&B, usize) -> bool) -> bool {
-    let Some(from) = from else { return false };
-    let mut best: Option<(i128, usize, usize)> = None;
-    board.offers(from, |partition, to, regret| {
-        if room(board, to) && best.is_none_or(|best| (regret, partition, to) < best) {
-            best = Some((regret, partition, to));
-        }
-    });
-    if let Some((_, partition, to)) = best {
-        board.pass(partition, from, to);
-        return true;
-    }
-    let Some(chain) = chain(board, from, |m| room(board, m)) else { return false };
-    for (partition, from, to) in chain.into_iter().rev() {
-        board.pass(partition, from, to);
-    }
-    true
-}
-
-fn pull_one<B: Board>(board: &mut B, to: usize, bounds: &[Bounds]) -> bool {
-    let mut best: Option<(i128, usize, usize)> = None;
-    for from in 0..bounds.len() {
-        if from == to || board.loads()[from] <= bounds[from].least {
-            continue;
-        }
-        board.offers(from, |partition, taker, regret| {
-            if taker == to && best.is_none_or(|best| (regret, partition, from) < best) {
-                best = Some((regret, partition, from));
-            }
-        });
-    }
-    if let Some((_, partition, from)) = best {
-        board.pass(partition, from, to);
-        return true;
-    }
-    (0..bounds.len()).filter(|&m| m != to && board.loads()[m] > bounds[m].least).any(|_| false)
-}
-
-/// The shortest chain of passes from `from` to a member with room (breadth first), no partition twice in it.
-fn chain<B: Board>(board: &B, from: usize, room: impl Fn(usize) -> bool) -> Option<Vec<(usize, usize, usize)>> {
-    let mut reached: Vec<Option<(usize, usize)>> = vec![None; board.loads().len()];
-    let mut queue = VecDeque::from([from]);
+/// Passes one place between `start` and a member that `fits`, the members between them keeping their loads. False when no
+/// chain leads to one.
+fn shift<B: Board>(board: &mut B, start: usize, way: Way, fits: impl Fn(usize, u32) -> bool) -> bool {
+    let mut reached_by: Vec<Option<Pass>> = vec![None; board.loads().len()];
+    let mut queue = VecDeque::from([start]);
     while let Some(at) = queue.pop_front() {
-        let way = |mut member: usize, reached: &[Option<(usize, usize)>]| {
-            let mut steps = Vec::new();
-            while let Some((partition, before)) = reached[member] {
-                steps.push((partition, before, member));
-                member = before;
+        let chain = chain_to(at, start, way, &reached_by);
+        let mut next: Vec<Option<Pass>> = vec![None; reached_by.len()];
+        let mut note = |pass: Pass| {
+            let other = far_end(pass, way);
+            // No partition twice in a chain: each pass was judged as if it were the only one of its partition.
+            let new = other != start && reached_by[other].is_none();
+            let best = next[other].is_none_or(|best| (pass.regret, pass.partition) < (best.regret, best.partition));
+            if new && best && chain.iter().all(|step| step.partition != pass.partition) {
+                next[other] = Some(pass);
             }
-            steps.reverse();
-            steps
         };
-        let used: Vec<usize> = way(at, &reached).iter().map(|step| step.0).collect();
-        let mut next: Vec<Option<(i128, usize)>> = vec![None; reached.len()];
-        board.offers(at, |partition, to, regret| {
-            let fresh = to != from && reached[to].is_none() && !used.contains(&partition);
-            if fresh && next[to].is_none_or(|best| (regret, partition) < best) {
-                next[to] = Some((regret, partition));
-            }
-        });
-        for (to, best) in next.into_iter().enumerate() {
-            let Some((_, partition)) = best else { continue };
-            reached[to] = Some((partition, at));
-            if room(to) {
-                return Some(way(to, &reached));
-            }
-            queue.push_back(to);
+        match way {
+            Way::Away => board.each_from(at, &mut note),
+            Way::Towards => board.each_to(at, &mut note),
+        }
+        let fitting =
+            next.iter().flatten().filter(|pass| fits(far_end(**pass, way), board.loads()[far_end(**pass, way)]));
+        if let Some(&last) = fitting.min_by_key(|pass| (pass.regret, pass.partition, far_end(**pass, way))) {
+            board.pass(last);
+            chain.into_iter().for_each(|pass| board.pass(pass));
+            return true;
+        }
+        for pass in next.into_iter().flatten() {
+            reached_by[far_end(pass, way)] = Some(pass);
+            queue.push_back(far_end(pass, way));
         }
     }
-    None
+    false
+}
+
+fn far_end(pass: Pass, way: Way) -> usize {
+    match way {
+        Way::Away => pass.to,
+        Way::Towards => pass.from,
+    }
+}
+
+/// The passes between `start` and `at`, the latest first.
+fn chain_to(at: usize, start: usize, way: Way, reached_by: &[Option<Pass>]) -> Vec<Pass> {
+    let mut chain = Vec::new();
+    let mut member = at;
+    while member != start {
+        let pass = reached_by[member].expect("only members that were reached are searched");
+        chain.push(pass);
+        member = match way {
+            Way::Away => pass.from,
+            Way::Towards => pass.to,
+        };
+    }
+    chain
 }

@@ -34,6 +34,8 @@ pub const ADDRESS_BYTES_MAX: usize = 260;
 pub const ZONE_BYTES_MAX: usize = NAME_BYTES_MAX;
 /// Highest revision a record may claim. No honest one gets near; the sum over all members stays far from overflow.
 pub const REVISION_MAX: u64 = 1 << 48;
+/// Highest epoch a record or floor may claim; epochs built on it do not overflow.
+pub const EPOCH_MAX: u64 = 1 << 62;
 /// `replication` of a member that wants a copy on every member.
 pub const REPLICATE_TO_ALL: u16 = u16::MAX;
 
@@ -100,12 +102,14 @@ pub struct Changes {
     pub records: Vec<NodeId>,
     /// Members whose `held` changed.
     pub held: Vec<NodeId>,
+    /// Whether old tombstones were given up.
+    pub floor: bool,
 }
 
 impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.held.is_empty()
+        self.records.is_empty() && self.held.is_empty() && !self.floor
     }
 }
 
@@ -169,7 +173,10 @@ impl Member {
         if self.id != *filed_under {
             return Err(Refused::WrongId(id()));
         }
-        if !(1..=REVISION_MAX).contains(&self.revision) || self.ended_epoch > 2 * MEMBERS_MAX as u64 * REVISION_MAX {
+        if !(1..=REVISION_MAX).contains(&self.revision)
+            || self.ended_epoch > EPOCH_MAX
+            || self.held.held_revision > REVISION_MAX
+        {
             return Err(Refused::BadRevision(id()));
         }
         if !is_address(&self.address) || self.admin.as_deref().is_some_and(|admin| !is_address(admin)) {
@@ -218,6 +225,16 @@ impl Member {
         }
         out.extend_from_slice(&partitions.to_bytes());
     }
+}
+
+/// Changes a record and raises its revision, unless that would make it one that peers refuse.
+fn change(member: &mut Member, how: impl FnOnce(&mut Member)) -> Result<(), Refused> {
+    let mut changed = member.clone();
+    how(&mut changed);
+    changed.revision += 1;
+    changed.validate(&member.id)?;
+    *member = changed;
+    Ok(())
 }
 
 /// `host:port` with a port that is one.
@@ -298,9 +315,7 @@ impl Membership {
         }
         self.members.iter().try_for_each(|(id, member)| member.validate(id))?;
         match self.members.first_key_value() {
-            Some((id, _)) if self.floor > 2 * MEMBERS_MAX as u64 * REVISION_MAX => {
-                Err(Refused::BadRevision(id.clone()))
-            }
+            Some((id, _)) if self.floor > EPOCH_MAX => Err(Refused::BadRevision(id.clone())),
             _ => Ok(()),
         }
     }
@@ -333,6 +348,8 @@ impl Membership {
         if merged.present().count() > MEMBERS_MAX {
             return Err(Refused::TooManyMembers);
         }
+        changes.records.retain(|id| merged.members.contains_key(id));
+        changes.floor = merged.floor > self.floor;
         *self = merged;
         Ok(changes)
     }
@@ -384,10 +401,11 @@ impl Membership {
         if member.is_tombstone() {
             return Err(Refused::Ended(id.clone()));
         }
-        let changed = member.weight != weight;
-        member.weight = weight;
-        member.revision += u64::from(changed);
-        Ok(changed)
+        if member.weight == weight {
+            return Ok(false);
+        }
+        change(member, |member| member.weight = weight)?;
+        Ok(true)
     }
 
     /// Says which partitions `id` holds in its life `incarnation`; to be called by the member alone. True when that changed anything.
@@ -410,6 +428,9 @@ impl Membership {
             return Ok(false);
         }
         let held_revision = if same_life { member.held.held_revision + 1 } else { 1 };
+        if held_revision > REVISION_MAX {
+            return Err(Refused::BadRevision(id.clone()));
+        }
         member.held = Held { incarnation, held_revision, partitions, founding };
         Ok(true)
     }
@@ -420,11 +441,12 @@ impl Membership {
         if member.state >= to {
             return Ok(false);
         }
-        if !member.is_tombstone() && to > MemberState::Leaving {
-            member.ended_epoch = epoch;
-        }
-        member.state = to;
-        member.revision += 1;
+        change(member, |member| {
+            if !member.is_tombstone() && to > MemberState::Leaving {
+                member.ended_epoch = epoch;
+            }
+            member.state = to;
+        })?;
         self.drop_old_tombstones();
         Ok(true)
     }

@@ -1,6 +1,7 @@
 //! Floor 2, decisions about the cluster: who is a member, who is alive, who owns what. Pure: no actors, no clock, no randomness, and no
 //! order of a hash map reaches a decision. Tested beside each file.
 
+mod assignment;
 mod balance;
 pub mod gossip;
 pub mod membership;
