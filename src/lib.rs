@@ -9,4 +9,5 @@ pub mod config;
 pub mod net;
 pub mod options;
 pub mod protocol;
+pub mod storage;
 pub mod telemetry;

@@ -1,0 +1,133 @@
+//! This node's own data as one: fans questions out to the stores and adds their answers up. Never leaves the node.
+
+use std::time::Duration;
+
+use actix::{Addr, Message};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+
+use crate::base::level::Level;
+use crate::base::slot::Partition;
+use crate::cluster::partition_set::PartitionSet;
+use crate::protocol::native::PartitionDigest;
+
+use super::replication::{AwaitReplicas, Replication};
+use super::store::{self, ScannedPage, StoreActor};
+
+/// An actor of this node is gone: it is stopping. Nothing can be said of what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct Gone;
+
+impl From<actix::MailboxError> for Gone {
+    fn from(_: actix::MailboxError) -> Self {
+        Self
+    }
+}
+
+/// Addresses of the actors of every data arbiter, by shard.
+#[derive(Clone)]
+pub struct Local {
+    /// The stores.
+    pub stores: Vec<Addr<StoreActor>>,
+    /// The replication senders.
+    pub replications: Vec<Addr<Replication>>,
+}
+
+impl Local {
+    /// The shard that holds a partition.
+    pub fn shard_of(&self, partition: Partition) -> usize {
+        partition.index() % self.stores.len()
+    }
+
+    /// The store that holds a partition.
+    pub fn store_of(&self, partition: Partition) -> &Addr<StoreActor> {
+        &self.stores[self.shard_of(partition)]
+    }
+
+    async fn ask_all<M>(&self, ask: impl Fn() -> M) -> Result<Vec<M::Result>, Gone>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        StoreActor: actix::Handler<M>,
+    {
+        Ok(try_join_all(self.stores.iter().map(|store| store.send(ask()))).await?)
+    }
+
+    /// Live keys in these partitions.
+    pub async fn count(&self, partitions: PartitionSet) -> Result<u64, Gone> {
+        Ok(self.ask_all(|| store::Count(partitions)).await?.into_iter().sum())
+    }
+
+    /// All keys of these partitions that match.
+    pub async fn keys(&self, partitions: PartitionSet, pattern: &Bytes) -> Result<Vec<Bytes>, Gone> {
+        let ask = || store::Keys { partitions, pattern: pattern.clone() };
+        Ok(self.ask_all(ask).await?.into_iter().flatten().collect())
+    }
+
+    /// A page of keys of each of these partitions, in their order; `from` applies to the first.
+    pub async fn scan(
+        &self,
+        partitions: PartitionSet,
+        from: u64,
+        count: usize,
+        pattern: &Bytes,
+    ) -> Result<Vec<ScannedPage>, Gone> {
+        let mut asks: Vec<Vec<(Partition, u64)>> = vec![Vec::new(); self.stores.len()];
+        for (n, partition) in partitions.iter().enumerate() {
+            asks[self.shard_of(partition)].push((partition, if n == 0 { from } else { 0 }));
+        }
+        let pages = self.stores.iter().zip(asks).filter(|(_, from)| !from.is_empty());
+        let pages = pages.map(|(store, from)| store.send(store::Scan { from, count, pattern: pattern.clone() }));
+        let mut pages: Vec<ScannedPage> = try_join_all(pages).await?.into_iter().flatten().collect();
+        pages.sort_by_key(|page| page.partition);
+        Ok(pages)
+    }
+
+    /// Any key.
+    pub async fn random_key(&self, draw: u64) -> Result<Option<Bytes>, Gone> {
+        let start = (draw % self.stores.len() as u64) as usize;
+        for n in 0..self.stores.len() {
+            let store = &self.stores[(start + n) % self.stores.len()];
+            if let Some(key) = store.send(store::RandomKey(draw)).await? {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes everything in these partitions; false if the level was missed somewhere.
+    pub async fn flush(&self, partitions: PartitionSet, level: Level) -> Result<bool, Gone> {
+        let mut met = true;
+        for executed in self.ask_all(|| store::Flush { partitions, level }).await? {
+            if let Some(commit) = executed.commit {
+                met &= commit.await.is_ok_and(|outcome| outcome.short.is_empty());
+            }
+        }
+        Ok(met)
+    }
+
+    /// The least number of other members that hold everything these partitions took so far.
+    pub async fn await_replicas(
+        &self,
+        partitions: PartitionSet,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Result<usize, Gone> {
+        let mut asks = Vec::new();
+        for (shard, replication) in self.replications.iter().enumerate() {
+            let own: PartitionSet = partitions.iter().filter(|p| self.shard_of(*p) == shard).collect();
+            if !own.is_empty() {
+                asks.push(replication.send(AwaitReplicas { partitions: own, replicas, timeout }));
+            }
+        }
+        Ok(try_join_all(asks).await?.into_iter().min().unwrap_or(0))
+    }
+
+    /// Digests of these partitions, in order.
+    pub async fn digests(&self, partitions: PartitionSet) -> Result<Vec<PartitionDigest>, Gone> {
+        let mut all: Vec<_> = self.ask_all(|| store::Digests(partitions)).await?.into_iter().flatten().collect();
+        all.sort_by_key(|(partition, _)| *partition);
+        Ok(all.into_iter().map(|(_, digest)| digest).collect())
+    }
+}

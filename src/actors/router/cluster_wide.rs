@@ -1,0 +1,273 @@
+//! What concerns all keys: asks every partition's coordinator, here or elsewhere, and adds the answers up. A coordinator that can't be reached
+//! is replaced by the next replica. Never changes a single key.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use crate::base::counters::Counter;
+use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
+use crate::base::slot::{PARTITIONS, Partition};
+use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
+use crate::cluster::view::PeerIx;
+use crate::protocol::native::frame::{self, Call};
+use crate::protocol::native::{Answer, Ask, Message as Native};
+use crate::protocol::request::ClusterOp;
+use crate::protocol::resp::encode::ReplyBuf;
+
+use super::super::local::Gone;
+use super::super::replication::CallPeer;
+use super::super::store::ScannedPage;
+use super::{Desk, Terms};
+
+const ATTEMPTS_MAX: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(20);
+/// Bits of a cursor below the partition number; a store's positions fit.
+const POSITION_BITS: u32 = 48;
+const UNREACHABLE: &str = "NOQUORUM some keys have no replica that could be reached, applied: unknown";
+
+/// A question all coordinators understand.
+#[derive(Clone, Debug)]
+enum Question {
+    Count,
+    Keys(Bytes),
+    Scan { from: u64, count: usize, pattern: Bytes },
+    RandomKey(u64),
+    Flush,
+    Wait { replicas: usize, timeout: Duration },
+}
+
+/// What one coordinator answers.
+#[derive(Debug)]
+enum Found {
+    Count(u64),
+    Keys(Vec<Bytes>),
+    Pages(Vec<ScannedPage>),
+    Done,
+}
+
+/// Answers one request.
+pub(super) async fn answer(desk: &Rc<Desk>, op: ClusterOp, terms: Terms, out: &mut ReplyBuf) {
+    let found = match op {
+        ClusterOp::DbSize => all(desk, &Question::Count, terms).await.map(|found| out.reply(ReplyRef::Int(sum(&found)))),
+        ClusterOp::Keys { pattern } => {
+            all(desk, &Question::Keys(pattern), terms).await.map(|found| array(&keys_of(found), out))
+        }
+        ClusterOp::Scan { cursor, pattern, count, nothing } => {
+            scan(desk, cursor, pattern.unwrap_or_default(), count, terms).await.map(|(cursor, keys)| {
+                let none = Vec::new();
+                page(cursor, if nothing { &none } else { &keys }, out);
+            })
+        }
+        ClusterOp::Flush => all(desk, &Question::Flush, terms).await.map(|_| out.reply(ReplyRef::Ok)),
+        ClusterOp::RandomKey => {
+            let draw = desk.request_id();
+            let question = Question::RandomKey(xxhash_rust::xxh3::xxh3_64_with_seed(&draw.sequence.to_le_bytes(), draw.router));
+            all(desk, &question, terms).await.map(|found| {
+                let keys = keys_of(found);
+                match keys.get(draw.sequence as usize % keys.len().max(1)) {
+                    Some(key) => out.reply(ReplyRef::Bulk(key)),
+                    None => out.reply(ReplyRef::Null),
+                }
+            })
+        }
+        ClusterOp::Wait { replicas, timeout_ms } => {
+            let replicas = usize::try_from(replicas.max(0)).unwrap_or(usize::MAX);
+            // 0 waits for ever in Redis; here a connection that waits for ever would keep its permit for ever.
+            let timeout = if timeout_ms == 0 { WAIT_MAX } else { Duration::from_millis(timeout_ms).min(WAIT_MAX) };
+            let terms = Terms { deadline: desk.clock.monotonic() + timeout + terms_slack(), ..terms };
+            all(desk, &Question::Wait { replicas, timeout }, terms).await.map(|found| {
+                let least = found.iter().map(|found| if let Found::Count(n) = found { *n } else { 0 }).min();
+                out.reply(ReplyRef::Int(i64::try_from(least.unwrap_or(0)).unwrap_or(i64::MAX)));
+            })
+        }
+    };
+    if found.is_err() {
+        desk.count(Counter::NoQuorum, 1);
+        out.reply(ReplyRef::Error(UNREACHABLE.into()));
+    }
+}
+
+/// The longest `WAIT` waits.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+fn terms_slack() -> Duration {
+    crate::base::limits::REQUEST_TIMEOUT
+}
+
+fn sum(found: &[Found]) -> i64 {
+    let total: u64 = found.iter().map(|found| if let Found::Count(n) = found { *n } else { 0 }).sum();
+    i64::try_from(total).unwrap_or(i64::MAX)
+}
+
+fn keys_of(found: Vec<Found>) -> Vec<Bytes> {
+    found.into_iter().flat_map(|found| if let Found::Keys(keys) = found { keys } else { Vec::new() }).collect()
+}
+
+fn array(keys: &[Bytes], out: &mut ReplyBuf) {
+    let mut elements = ReplyBuf::new(out.wire());
+    for key in keys {
+        elements.reply(ReplyRef::Bulk(key));
+    }
+    out.open_array(keys.len());
+    (0..keys.len()).for_each(|n| out.element(&elements, n));
+    out.close(ReplyKind::Value);
+}
+
+fn page(cursor: u64, keys: &[Bytes], out: &mut ReplyBuf) {
+    let mut parts = ReplyBuf::new(out.wire());
+    parts.reply(ReplyRef::Bulk(cursor.to_string().as_bytes()));
+    array(keys, &mut parts);
+    out.open_array(2);
+    out.element(&parts, 0);
+    out.element(&parts, 1);
+    out.close(ReplyKind::Value);
+}
+
+/// Walks on from `cursor` (0 starts) until about `count` keys are found: partition by partition, several at a time where they hold few.
+async fn scan(desk: &Rc<Desk>, cursor: u64, pattern: Bytes, count: u64, terms: Terms) -> Result<(u64, Vec<Bytes>), ()> {
+    let partition = u16::try_from(cursor >> POSITION_BITS).unwrap_or(PARTITIONS);
+    let mut from = cursor & ((1 << POSITION_BITS) - 1);
+    let mut next = partition;
+    let mut keys: Vec<Bytes> = Vec::new();
+    let count = usize::try_from(count).unwrap_or(usize::MAX).clamp(1, SCAN_COUNT_MAX);
+    let mut window = 1u16;
+    while next < PARTITIONS {
+        let last = next.saturating_add(window).min(PARTITIONS);
+        let partitions: PartitionSet = (next..last).map(Partition).collect();
+        let question = Question::Scan { from, count, pattern: pattern.clone() };
+        let mut pages: Vec<ScannedPage> = Vec::new();
+        for found in among(desk, partitions, &question, terms).await? {
+            if let Found::Pages(found) = found {
+                pages.extend(found);
+            }
+        }
+        pages.sort_by_key(|page| page.partition);
+        for page in pages {
+            keys.extend(page.keys);
+            if let Some(position) = page.next {
+                return Ok(((u64::from(page.partition.0) << POSITION_BITS) | position, keys));
+            }
+            next = page.partition.0 + 1;
+            if keys.len() >= count {
+                break;
+            }
+        }
+        from = 0;
+        if keys.len() >= count {
+            break;
+        }
+        // Few keys a partition: look at more of them at a time.
+        window = window.saturating_mul(8).min(PARTITIONS);
+    }
+    Ok((if next < PARTITIONS { u64::from(next) << POSITION_BITS } else { 0 }, keys))
+}
+
+/// Keys one `SCAN` returns at the most, about.
+const SCAN_COUNT_MAX: usize = 100_000;
+
+async fn all(desk: &Rc<Desk>, question: &Question, terms: Terms) -> Result<Vec<Found>, ()> {
+    among(desk, PartitionSet::FULL, question, terms).await
+}
+
+/// Asks the coordinators of `partitions`.
+async fn among(desk: &Rc<Desk>, mut partitions: PartitionSet, question: &Question, terms: Terms) -> Result<Vec<Found>, ()> {
+    let first = partitions.iter().next();
+    let mut found = Vec::new();
+    for attempt in 0..ATTEMPTS_MAX {
+        let view = desk.view.load_full();
+        let mut groups: BTreeMap<Option<PeerIx>, PartitionSet> = BTreeMap::new();
+        for partition in partitions.iter() {
+            groups.entry(desk.coordinator(view.route(partition))).or_insert(PartitionSet::EMPTY).insert(partition);
+        }
+        let asked = groups.into_iter().map(async |(to, group)| {
+            // Only the first partition's page starts in the middle.
+            let question = match question {
+                Question::Scan { count, pattern, .. } if group.iter().next() != first => {
+                    Question::Scan { from: 0, count: *count, pattern: pattern.clone() }
+                }
+                question => question.clone(),
+            };
+            let answer = match to {
+                Some(peer) if peer == view.me => here(desk, group, question, terms).await.ok(),
+                Some(peer) => there(desk, peer, group, &question, terms).await,
+                None => None,
+            };
+            (group, answer)
+        });
+        for (group, answer) in join_all(asked).await {
+            if let Some(answer) = answer {
+                found.push(answer);
+                partitions = partitions.difference(&group);
+            }
+        }
+        if partitions.is_empty() {
+            return Ok(found);
+        }
+        if desk.clock.monotonic() >= terms.deadline {
+            break;
+        }
+        tokio::time::sleep(PAUSE * attempt).await;
+    }
+    Err(())
+}
+
+async fn here(desk: &Desk, partitions: PartitionSet, question: Question, terms: Terms) -> Result<Found, Gone> {
+    let local = &desk.local;
+    Ok(match question {
+        Question::Count => Found::Count(local.count(partitions).await?),
+        Question::Keys(pattern) => Found::Keys(local.keys(partitions, &pattern).await?),
+        Question::Scan { from, count, pattern } => Found::Pages(local.scan(partitions, from, count, &pattern).await?),
+        Question::RandomKey(draw) => Found::Keys(local.random_key(draw).await?.into_iter().collect()),
+        Question::Flush => {
+            // Short of its level or not, it is done here and on its way; the sum of both is what a caller can be told.
+            if local.flush(partitions, terms.level).await? { Found::Done } else { return Err(Gone) }
+        }
+        Question::Wait { replicas, timeout } => {
+            Found::Count(local.await_replicas(partitions, replicas, timeout).await? as u64)
+        }
+    })
+}
+
+async fn there(desk: &Desk, peer: PeerIx, partitions: PartitionSet, question: &Question, terms: Terms) -> Option<Found> {
+    let bits: [u8; PARTITION_SET_BYTES] = partitions.to_bytes();
+    let bits = &bits[..];
+    let ask = match question {
+        Question::Count => Ask::Count(bits),
+        Question::Keys(pattern) => Ask::Keys { partitions: bits, pattern },
+        Question::Scan { from, count, pattern } => {
+            Ask::Scan { partitions: bits, from: *from, count: u32::try_from(*count).unwrap_or(u32::MAX), pattern }
+        }
+        Question::RandomKey(_) => Ask::RandomKey(bits),
+        Question::Flush => Ask::Flush { partitions: bits, level: terms.level },
+        Question::Wait { replicas, timeout } => Ask::Wait {
+            partitions: bits,
+            replicas: u32::try_from(*replicas).unwrap_or(u32::MAX),
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        },
+    };
+    let call = CallPeer { peer, call: Call::ask(&ask) };
+    let answer = tokio::time::timeout_at(terms.deadline, desk.replication.send(call)).await.ok()?.ok()?;
+    let Ok(payload) = answer else {
+        desk.avoid(peer);
+        return None;
+    };
+    let own = |keys: Vec<crate::protocol::native::Key<'_>>| keys.into_iter().map(|k| payload.slice_ref(k.0)).collect();
+    match frame::decode(&payload) {
+        Ok(Native::Answer { answer: Answer::Count(n), .. }) => Some(Found::Count(n)),
+        Ok(Native::Answer { answer: Answer::Keys(keys), .. }) => Some(Found::Keys(own(keys))),
+        Ok(Native::Answer { answer: Answer::Scanned(pages), .. }) => {
+            let page = |page: crate::protocol::native::Page<'_>| ScannedPage {
+                partition: Partition(page.partition),
+                keys: own(page.keys),
+                next: page.next,
+            };
+            Some(Found::Pages(pages.into_iter().map(page).collect()))
+        }
+        Ok(Native::Answer { answer: Answer::Done, .. }) => Some(Found::Done),
+        _ => None,
+    }
+}

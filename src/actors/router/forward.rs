@@ -1,0 +1,208 @@
+//! Sends each operation to its coordinator, here or one hop away, and on to the next replica when that one can't be reached. A repeated
+//! operation keeps its request id, so that it counts once. Never executes anything.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use crate::base::counters::Counter;
+use crate::base::id::RequestId;
+use crate::base::op::{Op, OpRef};
+use crate::base::reply::{ReplyRef, ReplySink};
+use crate::base::slot::Partition;
+use crate::cluster::view::{PeerIx, View};
+use crate::protocol::native::frame::{self, Call};
+use crate::protocol::native::{Forward, Message as Native, Replies};
+use crate::protocol::resp::encode::ReplyBuf;
+
+use super::super::replication::{CallPeer, LinkError};
+use super::{Desk, Ops, Terms, coordinate};
+
+/// Rounds of finding somebody else, each a little later than the one before. Together with the waits between them they outlast the
+/// failure of one replica and a change of the ring.
+const ATTEMPTS_MAX: u32 = 12;
+/// Wait before a member is asked again that was asked before.
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// What a group of operations met with.
+enum Met {
+    /// Replies, one per operation.
+    Replies(ReplyBuf),
+    /// Nothing was done: ask somebody else.
+    Elsewhere,
+    /// Something may have been done, and there is no answer: ask somebody else, with the same ids.
+    Unknown,
+}
+
+/// Executes all operations. One reply each, except that `all_or_none` has one for all.
+pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> ReplyBuf {
+    let total = ops.ops.len();
+    let all_or_none = ops.all_or_none;
+    // Where the operations still to be done stand in the whole, and whether they may have been done.
+    let mut places: Vec<usize> = (0..total).collect();
+    let mut unknown = vec![false; total];
+    let mut done: Vec<(ReplyBuf, Vec<usize>)> = Vec::new();
+    for attempt in 0..ATTEMPTS_MAX {
+        let view = desk.view.load_full();
+        let groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places));
+        let results = join_all(groups.into_iter().map(|(to, group, places)| {
+            let view = &view;
+            async move {
+                let met = match to {
+                    None => Met::Elsewhere,
+                    Some(peer) if peer == view.me => Met::Replies(coordinate::all_here(desk, view, group.clone(), terms).await),
+                    Some(peer) => send(desk, view, peer, &group, terms).await,
+                };
+                (met, group, places)
+            }
+        }))
+        .await;
+        for (met, group, group_places) in results {
+            match met {
+                Met::Replies(replies) => done.push((replies, group_places)),
+                Met::Elsewhere | Met::Unknown => {
+                    for place in &group_places {
+                        unknown[*place] |= matches!(met, Met::Unknown);
+                    }
+                    ops.ops.extend(group.ops);
+                    ops.requests.extend(group.requests);
+                    places.extend(group_places);
+                }
+            }
+        }
+        if ops.ops.is_empty() || desk.clock.monotonic() + PAUSE >= terms.deadline {
+            break;
+        }
+        ops.all_or_none = all_or_none;
+        desk.count(Counter::OpsRetried, ops.ops.len() as u64);
+        if attempt > 0 {
+            tokio::time::sleep(PAUSE * attempt).await;
+        }
+    }
+    if !ops.ops.is_empty() {
+        // All or none has one reply for all.
+        ops.ops.truncate(if all_or_none { 1 } else { total });
+        done.push(give_up(desk, &ops, places, &unknown, terms));
+    }
+    in_order(done, if all_or_none { 1 } else { total }, terms)
+}
+
+/// Groups operations by the member that coordinates them and, if that is this node, by shard; the order within each group is kept.
+fn split(desk: &Desk, view: &View, ops: Ops, places: Vec<usize>) -> Vec<(Option<PeerIx>, Ops, Vec<usize>)> {
+    let mut groups: BTreeMap<(Option<PeerIx>, usize), (Ops, Vec<usize>)> = BTreeMap::new();
+    let first_time = ops.requests.is_empty();
+    let mut requests = ops.requests.into_iter();
+    for (op, place) in ops.ops.into_iter().zip(places) {
+        let partition = Partition::of(&op.key);
+        let to = desk.coordinator(view.route(partition));
+        let here = to == Some(view.me);
+        let shard = if here { desk.local.shard_of(partition) } else { 0 };
+        let request = if first_time {
+            // Work that stays here is never repeated; it needs no id until it leaves.
+            (!here && !op.act.repeats_safely()).then(|| desk.request_id())
+        } else {
+            requests.next().flatten()
+        };
+        let (group, group_places) = groups.entry((to, shard)).or_default();
+        group.ops.push(op);
+        group.requests.push(request);
+        group.all_or_none = ops.all_or_none;
+        group_places.push(place);
+    }
+    groups.into_iter().map(|((to, _), (group, places))| (to, group, places)).collect()
+}
+
+async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms) -> Met {
+    let left = terms.deadline.saturating_duration_since(desk.clock.monotonic());
+    let sequence = |request: &Option<RequestId>| request.map_or(0, |request| request.sequence);
+    let forward = Forward {
+        epoch: view.epoch,
+        timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+        level: terms.level,
+        wire: terms.wire,
+        router: desk.id,
+        all_or_none: group.all_or_none,
+        ops: group.ops.iter().zip(&group.requests).map(|(op, request)| (sequence(request), borrow(op))).collect(),
+    };
+    desk.count(Counter::OpsForwarded, group.ops.len() as u64);
+    let call = CallPeer { peer, call: Call::forward(&forward) };
+    let answer = tokio::time::timeout_at(terms.deadline, desk.replication.send(call)).await;
+    match answer {
+        Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, terms),
+        Ok(Ok(Err(LinkError::Broken))) => {
+            desk.avoid(peer);
+            Met::Unknown
+        }
+        Ok(Ok(Err(LinkError::Unreachable | LinkError::Busy))) => {
+            desk.avoid(peer);
+            Met::Elsewhere
+        }
+        Ok(Err(_)) => Met::Elsewhere,
+        Err(_) => Met::Unknown,
+    }
+}
+
+fn borrow(op: &Op) -> OpRef<'_> {
+    OpRef { key: &op.key, act: op.act, value: &op.value }
+}
+
+/// Takes the replies out of the frame that answered.
+fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, terms: Terms) -> Met {
+    match frame::decode(payload) {
+        Ok(Native::Forwarded { result: Ok(Replies { marks, bytes }), .. }) => {
+            let mut replies = ReplyBuf::new(terms.wire);
+            let mut start = 0;
+            for (end, kind) in marks {
+                let Some(reply) = bytes.get(start..end as usize) else { return Met::Unknown };
+                replies.push_encoded(frame::share(payload, reply), kind);
+                start = end as usize;
+            }
+            Met::Replies(replies)
+        }
+        Ok(Native::Forwarded { result: Err(misdirected), .. }) => {
+            if misdirected.epoch >= view.epoch {
+                desk.pull_from(peer);
+            }
+            desk.avoid(peer);
+            Met::Elsewhere
+        }
+        _ => Met::Unknown,
+    }
+}
+
+/// Errors for what nobody could be found for.
+fn give_up(desk: &Desk, ops: &Ops, places: Vec<usize>, unknown: &[bool], terms: Terms) -> (ReplyBuf, Vec<usize>) {
+    let mut replies = ReplyBuf::new(terms.wire);
+    let late = desk.clock.monotonic() + PAUSE >= terms.deadline;
+    desk.count(if late { Counter::Timeout } else { Counter::NoQuorum }, ops.ops.len() as u64);
+    for (op, place) in ops.ops.iter().zip(&places) {
+        let word = if late { "TIMEOUT" } else { "NOQUORUM" };
+        let applied = if unknown[*place] && op.act.writes() { "unknown" } else { "no" };
+        let text = format!("{word} no replica of the key could be reached, applied: {applied}");
+        replies.reply(ReplyRef::Error(text.into()));
+    }
+    (replies, places)
+}
+
+/// Puts the groups' replies into the order of the operations.
+fn in_order(mut done: Vec<(ReplyBuf, Vec<usize>)>, total: usize, terms: Terms) -> ReplyBuf {
+    if done.len() == 1
+        && let Some((replies, _)) = done.pop_if(|(replies, places)| replies.replies() == total && places.is_sorted())
+    {
+        return replies;
+    }
+    let mut at = vec![(0, 0); total];
+    for (group, (replies, places)) in done.iter().enumerate() {
+        for (n, place) in places.iter().take(replies.replies()).enumerate() {
+            at[*place] = (group, n);
+        }
+    }
+    let mut out = ReplyBuf::new(terms.wire);
+    for (group, n) in at {
+        out.append(&done[group].0, n..n + 1);
+    }
+    out
+}

@@ -1,0 +1,160 @@
+//! Takes a batch apart into operations and puts their replies together again, in order. Decides nothing about replicas.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::base::counters::Counter;
+use crate::base::level::Level;
+use crate::base::op::{Act, Op};
+use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
+use crate::base::slot::Partition;
+use crate::protocol::request::{Gather, Request};
+use crate::protocol::resp::encode::ReplyBuf;
+
+use super::super::store::Execute;
+use super::{Desk, Ops, STOPPING, Terms, cluster_wide, errors, forward};
+
+type Reply = Pin<Box<dyn Future<Output = ReplyBuf>>>;
+
+/// Answers every request, in order.
+pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Reply {
+    match single_shard(&desk, &requests, terms.level) {
+        Some(shard) => straight(desk, requests, terms, shard),
+        None => Box::pin(async move {
+            let mut out = ReplyBuf::new(terms.wire);
+            let mut run = Vec::new();
+            for request in requests {
+                // What concerns all keys sees everything before it, and nothing after.
+                if let Request::Cluster(op) = request {
+                    answer_run(&desk, std::mem::take(&mut run), terms, &mut out).await;
+                    cluster_wide::answer(&desk, op, terms, &mut out).await;
+                } else {
+                    run.push(request);
+                }
+            }
+            answer_run(&desk, run, terms, &mut out).await;
+            out
+        }),
+    }
+}
+
+/// The one local shard that can answer all requests alone. It is the common case, and spares it all the bookkeeping below.
+fn single_shard(desk: &Desk, requests: &[Request], level: Level) -> Option<usize> {
+    let view = desk.view.load();
+    if level != Level::One && view.is_replicated() {
+        return None;
+    }
+    let mut found = None;
+    for request in requests {
+        let Request::One(op) = request else { return None };
+        let partition = Partition::of(&op.key);
+        let shard = desk.local.shard_of(partition);
+        if found.is_some_and(|found| found != shard) || desk.coordinator(view.route(partition)) != Some(view.me) {
+            return None;
+        }
+        found = Some(shard);
+    }
+    found
+}
+
+fn straight(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms, shard: usize) -> Reply {
+    let ops: Vec<Op> = requests.into_iter().filter_map(|r| if let Request::One(op) = r { Some(op) } else { None }).collect();
+    let count = ops.len();
+    desk.count(Counter::OpsLocal, count as u64);
+    let sent = desk.local.stores[shard].send(Execute {
+        ops,
+        requests: Vec::new(),
+        all_or_none: false,
+        wire: terms.wire,
+        level: Level::One,
+        deadline: terms.deadline,
+    });
+    Box::pin(async move { sent.await.map_or_else(|_| errors(terms.wire, count, STOPPING), |executed| executed.replies) })
+}
+
+/// Answers requests about keys: executes their operations, then dresses the replies.
+async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: &mut ReplyBuf) {
+    if requests.is_empty() {
+        return;
+    }
+    let mut ops = Vec::new();
+    let mut shapes = Vec::with_capacity(requests.len());
+    for request in requests {
+        match request {
+            Request::One(op) => {
+                ops.push(op);
+                shapes.push((None, 1));
+            }
+            Request::Many(Gather::SetAllIfAbsent, sets) => {
+                // Rare, and its own round: whatever came before it must be done when it looks.
+                let before = std::mem::take(&mut ops);
+                dress(&execute(desk, before, terms).await, &std::mem::take(&mut shapes), out);
+                set_all_if_absent(desk, sets, terms, out).await;
+            }
+            Request::Many(gather, many) => {
+                shapes.push((Some(gather), many.len()));
+                ops.extend(many);
+            }
+            Request::Cluster(_) => unreachable!("the caller has answered these"),
+        }
+    }
+    let replies = execute(desk, ops, terms).await;
+    dress(&replies, &shapes, out);
+}
+
+async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
+    if ops.is_empty() {
+        return ReplyBuf::new(terms.wire);
+    }
+    forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await
+}
+
+/// Makes each request's one reply out of those of its operations.
+fn dress(replies: &ReplyBuf, shapes: &[(Option<Gather>, usize)], out: &mut ReplyBuf) {
+    let mut at = 0;
+    for (gather, count) in shapes {
+        let range = at..at + count;
+        at = range.end;
+        let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
+        match (gather, failed) {
+            (None, _) => out.append(replies, range),
+            // One error stands for the whole: the client can't tell which part failed, as with Redis.
+            (Some(_), Some(failed)) => out.append(replies, failed..failed + 1),
+            (Some(Gather::Sum), None) => {
+                let int = |n| if let Some(ReplyKind::Int(int)) = replies.kind(n) { int } else { 0 };
+                out.reply(ReplyRef::Int(range.map(int).sum()));
+            }
+            (Some(Gather::Array), None) => {
+                out.open_array(*count);
+                range.for_each(|n| out.element(replies, n));
+                out.close(ReplyKind::Value);
+            }
+            (Some(Gather::AllOk | Gather::SetAllIfAbsent), None) => out.reply(ReplyRef::Ok),
+        }
+    }
+}
+
+/// `MSETNX`. Atomic where all keys are of one partition; over several it looks first and then sets, without isolation.
+async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &mut ReplyBuf) {
+    let partition = sets.first().map(|op| Partition::of(&op.key));
+    if sets.iter().all(|op| Some(Partition::of(&op.key)) == partition) {
+        let ops = Ops { ops: sets, requests: Vec::new(), all_or_none: true };
+        let replies = forward::execute(desk, ops, terms).await;
+        return out.append(&replies, 0..1);
+    }
+    let looks = sets.iter().map(|op| Op::new(op.key.clone(), Act::Exists)).collect();
+    let found = execute(desk, looks, terms).await;
+    let failed = |replies: &ReplyBuf| (0..replies.replies()).find(|n| replies.kind(*n) == Some(ReplyKind::Error));
+    if let Some(n) = failed(&found) {
+        return out.append(&found, n..n + 1);
+    }
+    if (0..found.replies()).any(|n| found.kind(n) == Some(ReplyKind::Int(1))) {
+        return out.reply(ReplyRef::Int(0));
+    }
+    let done = execute(desk, sets, terms).await;
+    match failed(&done) {
+        Some(n) => out.append(&done, n..n + 1),
+        None => out.reply(ReplyRef::Int(1)),
+    }
+}

@@ -1,0 +1,241 @@
+//! The request router, one per data arbiter: takes a batch of requests, has each operation executed by the first living replica of its
+//! key, here or elsewhere, and answers in order. Never holds a value. Which replica that is stands in the view; what a level requires in
+//! `cluster::tally`. Exercised by the simulation and the client tests.
+//!
+//! Bound: what is in flight is bounded at the door, see `admission`.
+
+mod cluster_wide;
+mod coordinate;
+mod forward;
+mod gather;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::base::counters::{Counter, Counters};
+use crate::base::id::RequestId;
+use crate::base::level::Level;
+use crate::base::limits::LINK_RETRY_AFTER;
+use crate::base::op::Op;
+use crate::base::reply::{ReplyRef, ReplySink, Wire};
+use crate::base::slot::Partition;
+use crate::cluster::view::{PeerIx, Route, View};
+use crate::protocol::native::Misdirected;
+use crate::protocol::request::Request;
+use crate::protocol::resp::encode::ReplyBuf;
+
+use super::clock::Clock;
+use super::local::Local;
+use super::replication::Replication;
+use super::ring::{PullFrom, RingActor};
+
+/// The picture of the cluster that everybody reads and the ring actor alone replaces.
+pub type SharedView = Arc<ArcSwap<View>>;
+
+/// Requests of one connection, to be answered in order.
+#[derive(Message, Debug)]
+#[rtype(result = "ReplyBuf")]
+pub struct Batch {
+    /// The requests.
+    pub requests: Vec<Request>,
+    /// How to encode the replies.
+    pub wire: Wire,
+    /// Wanted acknowledgements.
+    pub level: Level,
+    /// When nobody waits any more.
+    pub deadline: Instant,
+}
+
+/// Operations that another node sends here because this one serves their keys.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<ReplyBuf, Misdirected>")]
+pub struct PeerBatch {
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// The id of each that must not happen twice; empty if there is none.
+    pub requests: Vec<Option<RequestId>>,
+    /// Sets if absent, of which all or none are done.
+    pub all_or_none: bool,
+    /// How to encode the replies.
+    pub wire: Wire,
+    /// Wanted acknowledgements.
+    pub level: Level,
+    /// When nobody waits any more.
+    pub deadline: Instant,
+}
+
+/// What this actor has counted.
+#[derive(Message, Debug)]
+#[rtype(result = "RouterStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Default, Clone)]
+pub struct RouterStats(pub Counters);
+
+impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for RouterStats {
+    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
+        if let Some(tx) = tx {
+            let _ = tx.send(self);
+        }
+    }
+}
+
+/// Operations on their way, with what a retry needs to know of each.
+#[derive(Debug, Clone, Default)]
+struct Ops {
+    ops: Vec<Op>,
+    requests: Vec<Option<RequestId>>,
+    all_or_none: bool,
+}
+
+/// What an answer needs.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    wire: Wire,
+    level: Level,
+    deadline: Instant,
+}
+
+/// What every request in flight on this arbiter shares.
+struct Desk {
+    clock: Clock,
+    view: SharedView,
+    local: Local,
+    replication: Addr<Replication>,
+    ring: Addr<RingActor>,
+    /// [`RequestId::router`] of this router, in this life.
+    id: u64,
+    next_sequence: Cell<u64>,
+    /// Peers whose link broke a moment ago.
+    avoided: RefCell<BTreeMap<PeerIx, Instant>>,
+    counters: RefCell<Counters>,
+}
+
+/// The actor.
+pub struct Router {
+    desk: Rc<Desk>,
+}
+
+impl Router {
+    /// A router whose requests carry `id`, unlike any other router's.
+    pub fn new(
+        clock: Clock,
+        view: SharedView,
+        local: Local,
+        replication: Addr<Replication>,
+        ring: Addr<RingActor>,
+        id: u64,
+    ) -> Self {
+        let desk = Desk {
+            clock,
+            view,
+            local,
+            replication,
+            ring,
+            id,
+            next_sequence: Cell::new(1),
+            avoided: RefCell::default(),
+            counters: RefCell::default(),
+        };
+        Self { desk: Rc::new(desk) }
+    }
+}
+
+impl Desk {
+    fn count(&self, counter: Counter, n: u64) {
+        self.counters.borrow_mut().add(counter, n);
+    }
+
+    /// Whom to ask for a partition: the first member in line that was not found unreachable a moment ago, else the first.
+    fn coordinator(&self, route: &Route) -> Option<PeerIx> {
+        let avoided = self.avoided.borrow();
+        let reachable = |peer: &&PeerIx| avoided.is_empty() || !avoided.contains_key(peer);
+        route.serving.iter().find(reachable).or_else(|| route.serving.first()).copied()
+    }
+
+    /// Passes a member over for a while.
+    fn avoid(&self, peer: PeerIx) {
+        self.avoided.borrow_mut().insert(peer, self.clock.monotonic() + LINK_RETRY_AFTER);
+    }
+
+    /// Forgets whom to avoid once its time is over.
+    fn amnesty(&self) {
+        let mut avoided = self.avoided.borrow_mut();
+        if !avoided.is_empty() {
+            let now = self.clock.monotonic();
+            avoided.retain(|_, until| *until > now);
+        }
+    }
+
+    fn request_id(&self) -> RequestId {
+        let sequence = self.next_sequence.get();
+        self.next_sequence.set(sequence + 1);
+        RequestId { router: self.id, sequence }
+    }
+
+    /// Learns a newer membership from a peer that has one.
+    fn pull_from(&self, peer: PeerIx) {
+        self.ring.do_send(PullFrom::Peer(peer));
+    }
+}
+
+/// A reply buffer with the same error for each of `count` operations.
+fn errors(wire: Wire, count: usize, text: &'static str) -> ReplyBuf {
+    let mut replies = ReplyBuf::new(wire);
+    for _ in 0..count {
+        replies.reply(ReplyRef::Error(text.into()));
+    }
+    replies
+}
+
+const STOPPING: &str = "SHUTDOWN the node is stopping, nothing was done";
+
+impl Actor for Router {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::MAILBOX);
+    }
+}
+
+impl Handler<Batch> for Router {
+    type Result = ResponseFuture<ReplyBuf>;
+
+    fn handle(&mut self, batch: Batch, _: &mut Self::Context) -> Self::Result {
+        self.desk.amnesty();
+        let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline };
+        gather::answer(self.desk.clone(), batch.requests, terms)
+    }
+}
+
+impl Handler<PeerBatch> for Router {
+    type Result = ResponseFuture<Result<ReplyBuf, Misdirected>>;
+
+    fn handle(&mut self, batch: PeerBatch, _: &mut Self::Context) -> Self::Result {
+        let desk = self.desk.clone();
+        let view = desk.view.load_full();
+        if batch.ops.iter().any(|op| !view.serves(Partition::of(&op.key))) {
+            desk.count(Counter::OpsMisdirected, batch.ops.len() as u64);
+            return Box::pin(std::future::ready(Err(Misdirected { epoch: view.epoch })));
+        }
+        desk.count(Counter::OpsReceived, batch.ops.len() as u64);
+        let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline };
+        let ops = Ops { ops: batch.ops, requests: batch.requests, all_or_none: batch.all_or_none };
+        Box::pin(async move { Ok(coordinate::all_here(&desk, &view, ops, terms).await) })
+    }
+}
+
+impl Handler<AskStats> for Router {
+    type Result = RouterStats;
+
+    fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
+        RouterStats(self.desk.counters.borrow().clone())
+    }
+}

@@ -1,0 +1,134 @@
+//! Executes one operation as Redis 7 does: one file per family of acts. Parses nothing, encodes nothing. Compared with redis-server in
+//! `storage::tests`.
+
+mod deadline;
+mod number;
+mod read;
+mod string;
+
+use std::borrow::Cow;
+
+use crate::base::counters::Counter;
+use crate::base::entry::{BodyRef, EntryRef};
+use crate::base::hlc::{UnixMs, Version};
+use crate::base::op::{Act, Op};
+use crate::base::reply::{ReplyRef, ReplySink};
+
+use super::packed::{ContentBody, Value};
+use super::segment::View;
+use super::store::{OutOfMemory, Store};
+
+pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+pub(super) const OVERFLOW: &str = "ERR increment or decrement would overflow";
+pub(super) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
+pub(super) const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
+pub(super) const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+pub(super) const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
+/// Told of every change, with the key and what it holds now.
+pub(super) trait Mutated: FnMut(&[u8], EntryRef<'_>) {}
+impl<F: FnMut(&[u8], EntryRef<'_>)> Mutated for F {}
+
+/// One operation on its way: which table, which key, when.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    table: usize,
+    key: &'a [u8],
+    now: UnixMs,
+}
+
+impl Store {
+    /// Executes `op` at `now`, gives one answer to `sink`, and tells `mutated` what the key holds now if it changed: the value or tombstone to
+    /// replicate, under its new version. An error reply means that nothing changed.
+    pub fn execute(
+        &mut self,
+        op: &Op,
+        now: UnixMs,
+        sink: &mut impl ReplySink,
+        mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
+    ) {
+        let to = Target { table: self.index_of(&op.key), key: &op.key, now };
+        match op.act {
+            Act::Get => self.get(to, sink),
+            Act::Exists => self.presence(to, false, sink),
+            Act::Touch => self.presence(to, true, sink),
+            Act::Type => self.kind(to, sink),
+            Act::Strlen => self.strlen(to, sink),
+            Act::GetRange { start, end } => self.get_range(to, start, end, sink),
+            Act::Ttl { ms, absolute } => self.ttl(to, ms, absolute, sink),
+            Act::Set { expiry, when, answer, flags } => {
+                let set = string::Set { value: &op.value, expiry, when, answer, flags };
+                self.set(to, set, sink, mutated);
+            }
+            Act::GetDel => self.get_del(to, sink, mutated),
+            Act::GetEx { expiry } => self.get_ex(to, expiry, sink, mutated),
+            Act::Delete => self.del(to, sink, mutated),
+            Act::Append => self.append(to, &op.value, sink, mutated),
+            Act::SetRange { offset } => self.set_range(to, offset, &op.value, sink, mutated),
+            Act::Incr { by } => self.incr(to, by, sink, mutated),
+            Act::IncrFloat { by } => self.incr_float(to, by, sink, mutated),
+            Act::Expire { at, when } => self.expire_at(to, at, when, sink, mutated),
+            Act::Persist => self.persist(to, sink, mutated),
+        }
+    }
+
+    /// The value, counted as a use.
+    fn value(&mut self, to: Target<'_>) -> Option<View<'_>> {
+        self.read(to.table, to.key, to.now, true)
+    }
+
+    /// The value, read by a command that does not count as a use.
+    fn glance(&mut self, to: Target<'_>) -> Option<View<'_>> {
+        self.read(to.table, to.key, to.now, false)
+    }
+
+    fn count_lookup(&mut self, hit: bool) {
+        self.counters.inc(if hit { Counter::Hits } else { Counter::Misses });
+    }
+
+    /// Stores a value and tells of it. A deadline already past deletes instead.
+    fn store(
+        &mut self,
+        to: Target<'_>,
+        value: Value<'_>,
+        deadline: Option<UnixMs>,
+        flags: u32,
+        mutated: &mut impl Mutated,
+    ) -> Result<(), OutOfMemory> {
+        if deadline.is_some_and(|deadline| deadline <= to.now) {
+            self.remove(to, mutated);
+            return Ok(());
+        }
+        let version = self.write(to.table, to.key, ContentBody::Live { value, deadline, flags }, to.now)?;
+        mutated(to.key, EntryRef { version, body: BodyRef::Live { value: value.bytes(), deadline, flags } });
+        Ok(())
+    }
+
+    /// Deletes and tells of it.
+    fn remove(&mut self, to: Target<'_>, mutated: &mut impl Mutated) {
+        let version = self.delete(to.table, to.key, to.now);
+        mutated(to.key, EntryRef { version, body: BodyRef::Tombstone });
+    }
+
+    /// Changes the deadline of a value that is there, and tells of it. One already past deletes.
+    fn set_deadline(&mut self, to: Target<'_>, deadline: Option<UnixMs>, mutated: &mut impl Mutated) {
+        if deadline.is_some_and(|deadline| deadline <= to.now) {
+            return self.remove(to, mutated);
+        }
+        let table = &mut self.tables[to.table];
+        let seen = table.version(to.key).unwrap_or(Version::ZERO);
+        table.restamp(to.key, self.hlc.stamp(to.now, seen), deadline, &mut self.tally);
+        if let Some(view) = self.tables[to.table].peek(to.key) {
+            mutated(to.key, view.entry());
+        }
+    }
+}
+
+/// The reply that carries a value, shared when it is large.
+fn bulk(view: View<'_>) -> ReplyRef<'_> {
+    view.packed.shared().map_or_else(|| ReplyRef::Bulk(view.packed.value()), ReplyRef::Shared)
+}
+
+fn error(text: &'static str) -> ReplyRef<'static> {
+    ReplyRef::Error(Cow::Borrowed(text))
+}

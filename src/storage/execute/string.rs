@@ -1,0 +1,191 @@
+//! Acts that set, change or delete a value. Never decide on deadlines beyond what the act says. Compared with redis-server in
+//! `storage::tests`.
+
+use bytes::Bytes;
+
+use super::number::{Decimal, integer};
+use super::{Mutated, NOT_A_FLOAT, NOT_AN_INTEGER, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, TOO_LONG, Target, bulk, error};
+use crate::base::hlc::UnixMs;
+use crate::base::op::{Expiry, SetAnswer, When, absolute};
+use crate::base::reply::{ReplyRef, ReplySink};
+use crate::storage::packed::Value;
+use crate::storage::store::{OutOfMemory, Store};
+
+/// The arguments of a `Set`.
+#[derive(Clone, Copy)]
+pub(super) struct Set<'a> {
+    pub(super) value: &'a Bytes,
+    pub(super) expiry: Expiry,
+    pub(super) when: When,
+    pub(super) answer: SetAnswer,
+    pub(super) flags: u32,
+}
+
+/// A value's bytes, deadline and flags, taken out to be changed.
+struct Taken {
+    value: Vec<u8>,
+    deadline: Option<UnixMs>,
+    flags: u32,
+}
+
+impl Store {
+    pub(super) fn set(&mut self, to: Target<'_>, set: Set<'_>, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
+        // A blind write looks the key up once, in the table's own `put`.
+        let blind = set.when == When::Always && set.answer != SetAnswer::Old && set.expiry != Expiry::Keep;
+        let (mut present, mut deadline) = (false, None);
+        let mut old = None;
+        if !blind && let Some(view) = self.glance(to) {
+            (present, deadline) = (true, view.deadline());
+            // The old value is answered after the write, which may be refused.
+            old = (set.answer == SetAnswer::Old).then(|| match view.packed.shared() {
+                Some(bytes) => bytes.clone(),
+                None => Bytes::copy_from_slice(view.packed.value()),
+            });
+        }
+        if set.answer == SetAnswer::Old {
+            self.count_lookup(present);
+        }
+        let wanted = match set.when {
+            When::Always => true,
+            When::Absent => !present,
+            When::Present => present,
+        };
+        let deadline = match set.expiry {
+            Expiry::Keep => deadline,
+            Expiry::Clear => None,
+            Expiry::Until(at) => Some(absolute(at, to.now)),
+        };
+        if wanted && let Err(OutOfMemory) = self.store(to, Value::Owned(set.value), deadline, set.flags, mutated) {
+            return sink.reply(error(OUT_OF_MEMORY));
+        }
+        sink.reply(match (set.answer, &old) {
+            (SetAnswer::Done, _) if wanted => ReplyRef::Ok,
+            (SetAnswer::Flag, _) => ReplyRef::Int(i64::from(wanted)),
+            (SetAnswer::Old, Some(old)) => ReplyRef::Shared(old),
+            (SetAnswer::Done | SetAnswer::Old, _) => ReplyRef::Null,
+        });
+    }
+
+    pub(super) fn get_del(&mut self, to: Target<'_>, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
+        let found = self.glance(to).map(|view| sink.reply(bulk(view))).is_some();
+        self.count_lookup(found);
+        if found {
+            self.remove(to, mutated);
+        } else {
+            sink.reply(ReplyRef::Null);
+        }
+    }
+
+    pub(super) fn del(&mut self, to: Target<'_>, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
+        let found = self.glance(to).is_some();
+        if found {
+            self.remove(to, mutated);
+        }
+        sink.reply(ReplyRef::Int(i64::from(found)));
+    }
+
+    pub(super) fn append(
+        &mut self,
+        to: Target<'_>,
+        suffix: &Bytes,
+        sink: &mut impl ReplySink,
+        mutated: &mut impl Mutated,
+    ) {
+        let len = self.glance(to).map(|view| view.packed.value().len());
+        if len.unwrap_or(0) + suffix.len() > self.config.value_bytes_max {
+            return sink.reply(error(TOO_LONG));
+        }
+        let taken = self.take(to, suffix.len());
+        let (deadline, flags) = taken.as_ref().map_or((None, 0), |taken| (taken.deadline, taken.flags));
+        let joined = taken.map(|taken| {
+            let mut value = taken.value;
+            value.extend_from_slice(suffix);
+            Bytes::from(value)
+        });
+        let value = joined.as_ref().unwrap_or(suffix);
+        let stored = self.store(to, Value::Owned(value), deadline, flags, mutated);
+        sink.reply(length_or_oom(value.len(), stored));
+    }
+
+    pub(super) fn set_range(
+        &mut self,
+        to: Target<'_>,
+        offset: u64,
+        part: &Bytes,
+        sink: &mut impl ReplySink,
+        mutated: &mut impl Mutated,
+    ) {
+        let len = self.glance(to).map_or(0, |view| view.packed.value().len());
+        if part.is_empty() {
+            return sink.reply(ReplyRef::Int(len as i64));
+        }
+        let end = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(part.len()));
+        let Some(end) = end.filter(|end| *end <= self.config.value_bytes_max) else {
+            return sink.reply(error(TOO_LONG));
+        };
+        let mut taken = self.take(to, end.saturating_sub(len)).unwrap_or(Taken {
+            value: Vec::with_capacity(end),
+            deadline: None,
+            flags: 0,
+        });
+        if taken.value.len() < end {
+            taken.value.resize(end, 0);
+        }
+        taken.value[end - part.len()..end].copy_from_slice(part);
+        let value = Bytes::from(taken.value);
+        let stored = self.store(to, Value::Owned(&value), taken.deadline, taken.flags, mutated);
+        sink.reply(length_or_oom(value.len(), stored));
+    }
+
+    pub(super) fn incr(&mut self, to: Target<'_>, by: i64, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
+        let (mut number, mut deadline, mut flags) = (Some(0), None, 0);
+        if let Some(view) = self.glance(to) {
+            (number, deadline, flags) = (integer(view.packed.value()), view.deadline(), view.packed.client_flags());
+        }
+        let Some(number) = number else { return sink.reply(error(NOT_AN_INTEGER)) };
+        let Some(sum) = number.checked_add(by) else { return sink.reply(error(OVERFLOW)) };
+        let mut text = itoa::Buffer::new();
+        let value = Value::Copied(text.format(sum).as_bytes());
+        sink.reply(match self.store(to, value, deadline, flags, mutated) {
+            Ok(()) => ReplyRef::Int(sum),
+            Err(OutOfMemory) => error(OUT_OF_MEMORY),
+        });
+    }
+
+    pub(super) fn incr_float(
+        &mut self,
+        to: Target<'_>,
+        by: f64,
+        sink: &mut impl ReplySink,
+        mutated: &mut impl Mutated,
+    ) {
+        let (mut number, mut deadline, mut flags) = (Some(Decimal::ZERO), None, 0);
+        if let Some(view) = self.glance(to) {
+            (number, deadline, flags) =
+                (Decimal::parse(view.packed.value()), view.deadline(), view.packed.client_flags());
+        }
+        let Some(number) = number else { return sink.reply(error(NOT_A_FLOAT)) };
+        let Some(text) = number.plus(by).to_text() else { return sink.reply(error(NOT_FINITE)) };
+        sink.reply(match self.store(to, Value::Copied(text.as_bytes()), deadline, flags, mutated) {
+            Ok(()) => ReplyRef::Bulk(text.as_bytes()),
+            Err(OutOfMemory) => error(OUT_OF_MEMORY),
+        });
+    }
+
+    /// A copy of the value with room for `more` bytes.
+    fn take(&mut self, to: Target<'_>, more: usize) -> Option<Taken> {
+        self.glance(to).map(|view| {
+            let old = view.packed.value();
+            let mut value = Vec::with_capacity(old.len() + more);
+            value.extend_from_slice(old);
+            Taken { value, deadline: view.deadline(), flags: view.packed.client_flags() }
+        })
+    }
+}
+
+fn length_or_oom(len: usize, stored: Result<(), OutOfMemory>) -> ReplyRef<'static> {
+    match stored {
+        Ok(()) => ReplyRef::Int(len as i64),
+        Err(OutOfMemory) => error(OUT_OF_MEMORY),
+    }
+}

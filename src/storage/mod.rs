@@ -1,0 +1,20 @@
+//! Floor 2, the store: what one data shard holds, and every rule about it. No actix, no tokio, no clock: `now` comes in.
+
+mod background;
+mod digest;
+mod eviction;
+mod execute;
+mod packed;
+mod recent;
+mod segment;
+mod size;
+mod store;
+mod table;
+
+pub use background::Turn;
+pub use digest::{LEAVES, LeafDigest, PartitionDigest};
+pub use recent::{Outcome, RecentRequests};
+pub use store::{Applied, KeyPage, LeafPage, Restamped, Store, StoreConfig};
+
+#[cfg(test)]
+mod tests;

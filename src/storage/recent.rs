@@ -1,0 +1,114 @@
+//! What was answered to recent requests, so that a retry is answered again instead of done twice. Never executes anything. Tested below.
+//!
+//! Kept in a `TtlCache`, which evicts by age of insertion: right for one lifetime that all entries share. It reads the operating system's
+//! clock, so its own lifetime is set to one that never ends, and ours is counted in the `now` of the caller: the same run gives the same
+//! answers, under simulated time too.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use ttl_cache::TtlCache;
+
+use crate::base::hlc::UnixMs;
+use crate::base::id::RequestId;
+use crate::base::limits::{RECENT_REQUEST_TTL, RECENT_REQUESTS_MAX};
+use crate::base::reply::ReplyKind;
+
+/// Longer than any process runs.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Forgotten at most per insert, so that a lull does not make one request pay for all before it.
+const PURGED_PER_INSERT: usize = 4;
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it was.
+    pub kind: ReplyKind,
+    /// The encoded reply.
+    pub reply: Bytes,
+}
+
+struct Remembered {
+    at: UnixMs,
+    outcome: Outcome,
+}
+
+/// Answers by request id, for [`RECENT_REQUEST_TTL`] and up to [`RECENT_REQUESTS_MAX`] of them.
+pub struct RecentRequests {
+    cache: TtlCache<RequestId, Remembered, FixedState>,
+}
+
+impl Default for RecentRequests {
+    fn default() -> Self {
+        Self { cache: TtlCache::with_hasher(RECENT_REQUESTS_MAX, FixedState::default()) }
+    }
+}
+
+impl RecentRequests {
+    /// What `id` was answered, if it was within the lifetime.
+    pub fn recall(&self, id: RequestId, now: UnixMs) -> Option<&Outcome> {
+        self.cache.get(&id).filter(|remembered| !over(remembered, now)).map(|remembered| &remembered.outcome)
+    }
+
+    /// Remembers the answer to `id`. At the limit the oldest is forgotten.
+    pub fn remember(&mut self, id: RequestId, outcome: Outcome, now: UnixMs) {
+        for _ in 0..PURGED_PER_INSERT {
+            if !self.forget_oldest(now) {
+                break;
+            }
+        }
+        self.cache.insert(id, Remembered { at: now, outcome }, NEVER);
+    }
+
+    /// Forgets the oldest if its lifetime is over.
+    fn forget_oldest(&mut self, now: UnixMs) -> bool {
+        let oldest = self.cache.iter().next().filter(|(_, remembered)| over(remembered, now)).map(|(id, _)| *id);
+        oldest.is_some_and(|id| self.cache.remove(&id).is_some())
+    }
+}
+
+fn over(remembered: &Remembered, now: UnixMs) -> bool {
+    u128::from(now.saturating_sub(remembered.at)) >= RECENT_REQUEST_TTL.as_millis()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFETIME_MS: u64 = RECENT_REQUEST_TTL.as_millis() as u64;
+
+    fn id(sequence: u64) -> RequestId {
+        RequestId { router: 1, sequence }
+    }
+
+    fn one(n: i64) -> Outcome {
+        Outcome { kind: ReplyKind::Int(n), reply: Bytes::from(format!(":{n}\r\n")) }
+    }
+
+    #[test]
+    fn an_answer_is_recalled_until_its_lifetime_is_over() {
+        let mut recent = RecentRequests::default();
+        recent.remember(id(1), one(1), 1_000);
+        assert_eq!(recent.recall(id(1), 1_000 + LIFETIME_MS - 1), Some(&one(1)));
+        assert_eq!(recent.recall(id(1), 1_000 + LIFETIME_MS), None);
+        assert_eq!(recent.recall(id(2), 1_000), None);
+    }
+
+    #[test]
+    fn what_is_over_makes_room_and_the_limit_holds() {
+        let mut recent = RecentRequests::default();
+        for sequence in 0..10 {
+            recent.remember(id(sequence), one(0), 0);
+        }
+        for sequence in 10..13 {
+            recent.remember(id(sequence), one(0), LIFETIME_MS);
+        }
+        assert_eq!(recent.cache.iter().count(), 3);
+        for sequence in 0..RECENT_REQUESTS_MAX as u64 + 10 {
+            recent.remember(id(100 + sequence), one(0), LIFETIME_MS);
+        }
+        assert_eq!(recent.cache.iter().count(), RECENT_REQUESTS_MAX);
+        assert_eq!(recent.recall(id(12), LIFETIME_MS), None);
+    }
+}

@@ -1,0 +1,495 @@
+//! The store of one data shard: its partitions' tables, their memory, their clock. Where versions are compared and values come and go;
+//! commands are in `execute`, background work in `background`. Never reads a clock, never sends anything. Tested in `tests`.
+
+use bytes::Bytes;
+
+use super::digest::{LEAVES, LeafDigest, PartitionDigest, leaf_range};
+use super::eviction::{Candidate, EvictionQueue, Ticks};
+use super::packed::{ContentBody, Value};
+use super::segment::{KeyHash, Segment, Tally, View};
+use super::table::{Table, place_of, position_of};
+use crate::base::counters::{Counter, Counters};
+use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
+use crate::base::glob;
+use crate::base::hlc::{Hlc, UnixMs, Version};
+use crate::base::slot::{PARTITIONS, Partition};
+
+/// What a store is told at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreConfig {
+    /// Which shard this is, below `shards`.
+    pub shard: u16,
+    /// How many shards share the node's partitions; this one holds every partition `p` with `p % shards == shard`.
+    pub shards: u16,
+    /// Bytes this shard may take for entries, tombstones and their tables; 0 for no limit. The empty store (about 300 bytes a partition, and
+    /// 1 KiB more for each that keeps a digest) comes on top.
+    pub memory_bytes_max: usize,
+    /// At the limit: whether to evict the least recently used, else writes are refused.
+    pub evict: bool,
+    /// Longest value `APPEND` and `SETRANGE` may make.
+    pub value_bytes_max: usize,
+    /// Seed of the tables' hash, unknown to clients so that they cannot make keys collide.
+    pub hash_seed: u64,
+}
+
+/// What became of an entry from a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It was newer and is stored now.
+    Newer,
+    /// It was here already.
+    Same,
+    /// Something newer stays, of this version.
+    Stale(Version),
+    /// Its version lies too far ahead of this node's clock. Nothing was changed.
+    FarFuture {
+        /// How far, in milliseconds.
+        ahead_ms: u64,
+    },
+}
+
+/// What became of a [`Store::restamp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restamped {
+    /// The key has this version now.
+    To(Version),
+    /// The key had changed meanwhile; nothing was done.
+    Moved,
+    /// The version to rise above lies too far ahead of this node's clock. Nothing was changed.
+    FarFuture {
+        /// How far, in milliseconds.
+        ahead_ms: u64,
+    },
+}
+
+/// A page of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// Those that match.
+    pub keys: Vec<Bytes>,
+    /// Where the next page starts, below 2^48; `None` when this was the last.
+    pub next: Option<u64>,
+}
+
+/// A page of a leaf's keys and versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafPage {
+    /// Keys (live, expired or deleted) with their versions, in an order that all nodes share.
+    pub versions: Vec<(Bytes, Version)>,
+    /// Where the next page starts; `None` when this was the last.
+    pub next: Option<u64>,
+}
+
+/// Fewest keys a scan page looks at: a page costs a walk over a segment, whatever it returns.
+const SCAN_KEYS_MIN: usize = 128;
+
+/// See the file's head.
+pub struct Store {
+    pub(super) config: StoreConfig,
+    pub(super) hlc: Hlc,
+    pub(super) tables: Vec<Table>,
+    pub(super) tally: Tally,
+    pub(super) counters: Counters,
+    pub(super) ticks: Ticks,
+    pub(super) queue: EvictionQueue,
+    /// Segments given up, to be freed in slices, and what they take.
+    pub(super) dying: Vec<Segment>,
+    pub(super) dying_tally: Tally,
+    /// Whether other nodes may hold copies: then deletes leave tombstones, and digests are kept.
+    pub(super) replicated: bool,
+    /// Table at which the next expiry turn begins.
+    pub(super) expiry_cursor: usize,
+}
+
+/// A write that did not fit the memory budget. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutOfMemory;
+
+impl Store {
+    /// An empty store, not replicated.
+    ///
+    /// # Panics
+    /// If `shard` is not below `shards`, or `shards` is above the number of partitions.
+    pub fn new(config: StoreConfig, hlc: Hlc) -> Self {
+        assert!(config.shard < config.shards && config.shards <= PARTITIONS, "every shard holds a partition");
+        let hash = KeyHash::new(config.hash_seed);
+        let held = (config.shard..PARTITIONS).step_by(usize::from(config.shards)).count();
+        Self {
+            config,
+            hlc,
+            tables: (0..held).map(|_| Table::new(&hash)).collect(),
+            tally: Tally::default(),
+            counters: Counters::default(),
+            ticks: Ticks::default(),
+            queue: EvictionQueue::default(),
+            dying: Vec::new(),
+            dying_tally: Tally::default(),
+            replicated: false,
+            expiry_cursor: 0,
+        }
+    }
+
+    /// The partitions of this shard.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        (self.config.shard..PARTITIONS).step_by(usize::from(self.config.shards)).map(Partition)
+    }
+
+    pub(super) fn index(&self, partition: Partition) -> usize {
+        assert_eq!(partition.0 % self.config.shards, self.config.shard, "the router sends each partition to its shard");
+        usize::from(partition.0 / self.config.shards)
+    }
+
+    pub(super) fn index_of(&self, key: &[u8]) -> usize {
+        self.index(Partition::of(key))
+    }
+
+    fn table(&self, partition: Partition) -> &Table {
+        &self.tables[self.index(partition)]
+    }
+
+    pub(super) fn table_mut(&mut self, partition: Partition) -> &mut Table {
+        let index = self.index(partition);
+        &mut self.tables[index]
+    }
+
+    /// Whether the order of use matters.
+    pub(super) fn evicting(&self) -> bool {
+        self.config.memory_bytes_max > 0 && self.config.evict
+    }
+
+    // ---- single keys ----
+
+    /// Whatever is under `key`: tombstones and expired values included, its place in the order of use unchanged.
+    pub fn peek(&self, key: &[u8]) -> Option<EntryRef<'_>> {
+        self.tables[self.index_of(key)].entry(key)
+    }
+
+    /// As [`Store::peek`], owned; a large value is shared, not copied.
+    pub fn peek_owned(&self, key: &[u8]) -> Option<Entry> {
+        let table = &self.tables[self.index_of(key)];
+        let Some(view) = table.peek(key) else { return table.entry(key).map(EntryRef::to_entry) };
+        let content = view.content();
+        let ContentBody::Live { value, deadline, flags } = content.body else { return None };
+        let value = match value {
+            Value::Owned(bytes) => bytes.clone(),
+            Value::Copied(bytes) => Bytes::copy_from_slice(bytes),
+        };
+        Some(Entry { version: content.version, body: Body::Live { value, deadline, flags } })
+    }
+
+    /// The value under `key` to be read now; counts as a use. An expired one is swept and not returned.
+    pub(super) fn read(&mut self, table: usize, key: &[u8], now: UnixMs, promote: bool) -> Option<View<'_>> {
+        if self.tables[table].peek(key)?.expired(now) {
+            self.expire(table, key);
+            return None;
+        }
+        if promote && self.evicting() {
+            let used = self.ticks.at(now);
+            self.tables[table].touch(key, used)
+        } else {
+            self.tables[table].peek(key)
+        }
+    }
+
+    /// Turns an expired value into what an expired value becomes.
+    fn expire(&mut self, table: usize, key: &[u8]) {
+        self.counters.inc(Counter::Expired);
+        match self.tables[table].version(key) {
+            Some(version) if self.replicated => self.tables[table].bury(key, version, &mut self.tally),
+            _ => self.tables[table].forget(key, &mut self.tally),
+        }
+    }
+
+    /// Stores a value as this node's own write.
+    pub(super) fn write(
+        &mut self,
+        table: usize,
+        key: &[u8],
+        body: ContentBody<'_>,
+        now: UnixMs,
+    ) -> Result<Version, OutOfMemory> {
+        if !self.has_room(table, key, body) {
+            self.counters.inc(Counter::OutOfMemory);
+            return Err(OutOfMemory);
+        }
+        let hlc = &mut self.hlc;
+        let used = (self.ticks.at(now), self.config.evict && self.config.memory_bytes_max > 0);
+        let stamp = |seen| hlc.stamp(now, seen);
+        let (version, segment) = self.tables[table].put(key, used, body, stamp, &mut self.tally);
+        self.stay_within_budget(table, segment, key);
+        Ok(version)
+    }
+
+    /// Deletes as this node's own write. The tombstone is kept only while others may hold copies.
+    pub(super) fn delete(&mut self, table: usize, key: &[u8], now: UnixMs) -> Version {
+        let seen = self.tables[table].version(key).unwrap_or(Version::ZERO);
+        let version = self.hlc.stamp(now, seen);
+        if self.replicated {
+            self.tables[table].bury(key, version, &mut self.tally);
+        } else {
+            self.tables[table].forget(key, &mut self.tally);
+        }
+        version
+    }
+
+    /// Merges an entry from a replica. Never refused for memory: with eviction something else goes, without it the caller minds the budget.
+    pub fn apply(&mut self, key: &[u8], entry: EntryRef<'_>, now: UnixMs) -> Applied {
+        let body = match entry.body {
+            BodyRef::Tombstone => ContentBody::Tombstone,
+            BodyRef::Live { value, deadline, flags } => {
+                ContentBody::Live { value: Value::Copied(value), deadline, flags }
+            }
+        };
+        self.merge(key, entry, body, now)
+    }
+
+    /// As [`Store::apply`]; a large value is kept as it is, not copied.
+    pub fn apply_owned(&mut self, key: &[u8], entry: &Entry, now: UnixMs) -> Applied {
+        let body = match &entry.body {
+            Body::Tombstone => ContentBody::Tombstone,
+            Body::Live { value, deadline, flags } => {
+                ContentBody::Live { value: Value::Owned(value), deadline: *deadline, flags: *flags }
+            }
+        };
+        self.merge(key, entry.as_ref(), body, now)
+    }
+
+    fn merge(&mut self, key: &[u8], entry: EntryRef<'_>, body: ContentBody<'_>, now: UnixMs) -> Applied {
+        if let Err(far) = self.hlc.observe(now, entry.version) {
+            self.counters.inc(Counter::EntriesFarFuture);
+            return Applied::FarFuture { ahead_ms: far.ahead_ms };
+        }
+        let table = self.index_of(key);
+        if entry.version <= self.tables[table].floor {
+            self.counters.inc(Counter::EntriesStale);
+            return Applied::Stale(self.tables[table].floor);
+        }
+        let entry = as_of(entry, now);
+        if let Some(present) = self.tables[table].entry(key) {
+            let present = as_of(present, now);
+            match entry.merge_order(&present) {
+                std::cmp::Ordering::Greater => {}
+                _ if entry.version == present.version => return Applied::Same,
+                _ => {
+                    self.counters.inc(Counter::EntriesStale);
+                    return Applied::Stale(present.version);
+                }
+            }
+        }
+        self.counters.inc(Counter::EntriesApplied);
+        if entry.body == BodyRef::Tombstone {
+            self.tables[table].bury(key, entry.version, &mut self.tally);
+        } else {
+            let used = (self.ticks.at(now), self.evicting());
+            let (_, segment) = self.tables[table].put(key, used, body, |_| entry.version, &mut self.tally);
+            self.stay_within_budget(table, segment, key);
+        }
+        Applied::Newer
+    }
+
+    /// Stamps what is under `key` again, above `seen`, if it still has version `ours`: a replica holds something newer than our stamp, and
+    /// the client was told that its write took effect. `mutated` is given the entry under its new version.
+    pub fn restamp(
+        &mut self,
+        key: &[u8],
+        ours: Version,
+        seen: Version,
+        now: UnixMs,
+        mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
+    ) -> Restamped {
+        if let Err(far) = self.hlc.observe(now, seen) {
+            return Restamped::FarFuture { ahead_ms: far.ahead_ms };
+        }
+        let table = self.index_of(key);
+        let Some(present) = self.tables[table].entry(key).filter(|entry| entry.version == ours) else {
+            return Restamped::Moved;
+        };
+        let version = self.hlc.stamp(now, seen.max(ours));
+        match present.body {
+            BodyRef::Tombstone => self.tables[table].bury(key, version, &mut self.tally),
+            BodyRef::Live { deadline, .. } => self.tables[table].restamp(key, version, deadline, &mut self.tally),
+        }
+        if let Some(entry) = self.tables[table].entry(key) {
+            mutated(key, entry);
+        }
+        Restamped::To(version)
+    }
+
+    // ---- memory ----
+
+    /// Whether a value may be stored, something else evicted if need be.
+    fn has_room(&self, table: usize, key: &[u8], body: ContentBody<'_>) -> bool {
+        let max = self.config.memory_bytes_max;
+        if max == 0 {
+            return true;
+        }
+        let needed = Segment::bytes_of(key, body);
+        if self.config.evict {
+            return needed + self.tally.buried_bytes <= max;
+        }
+        let present = self.tables[table].peek(key).map_or(0, |view| Segment::bytes_of(key, view.content().body));
+        needed <= present || self.memory_bytes() + needed - present <= max
+    }
+
+    /// Notes that a segment has entries, and evicts until the budget holds. The key just written goes last.
+    fn stay_within_budget(&mut self, table: usize, segment: usize, key: &[u8]) {
+        if !self.evicting() {
+            return;
+        }
+        // A split leaves the upper half unknown to the queue.
+        let last = self.tables[table].segments().len() - 1;
+        for index in [segment, last] {
+            self.enqueue(table, index);
+        }
+        let mut spared = None;
+        while self.memory_bytes() > self.config.memory_bytes_max {
+            if self.free_slice(1) > 0 {
+                continue;
+            }
+            let Some(candidate) = self.queue.pop() else { break };
+            spared = spared.or(self.evict_from(candidate, table, key));
+        }
+        if let Some(candidate) = spared {
+            self.queue.push(candidate);
+        }
+    }
+
+    fn enqueue(&mut self, table: usize, index: usize) {
+        let Some(segment) = self.tables[table].segment_mut(index).filter(|segment| !segment.queued) else { return };
+        let Some(used) = segment.oldest().map(|view| view.slot.used) else { return };
+        segment.queued = true;
+        self.queue.push(Candidate { used, table, segment: index });
+    }
+
+    /// Evicts the candidate's oldest entry, unless its place in the queue was out of date or it is `key` of `table`: then the candidate is
+    /// handed back, to be queued again later.
+    fn evict_from(&mut self, candidate: Candidate, table: usize, key: &[u8]) -> Option<Candidate> {
+        let segment = self.tables[candidate.table].segment_mut(candidate.segment)?;
+        let Some(oldest) = segment.oldest() else {
+            segment.queued = false;
+            return None;
+        };
+        let current = Candidate { used: oldest.slot.used, ..candidate };
+        if current == candidate {
+            if candidate.table == table && oldest.packed.key() == key {
+                return Some(candidate);
+            }
+            self.tables[candidate.table].evict(candidate.segment, &mut self.tally);
+            self.counters.inc(Counter::Evicted);
+        }
+        self.queue.push(current);
+        None
+    }
+
+    /// Bytes taken by entries, tombstones, their tables, and what is being freed.
+    pub fn memory_bytes(&self) -> usize {
+        self.tally.bytes() + self.dying_tally.bytes()
+    }
+
+    /// Live keys, expired ones included until they are swept.
+    pub fn len(&self) -> usize {
+        self.tally.live
+    }
+
+    /// Whether there is no live key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Live keys of one partition.
+    pub fn len_of(&self, partition: Partition) -> usize {
+        self.table(partition).len()
+    }
+
+    /// Tombstones.
+    pub fn tombstones(&self) -> usize {
+        self.tally.buried
+    }
+
+    /// Live keys with a deadline.
+    pub fn with_deadline(&self) -> usize {
+        self.tally.with_deadline
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    // ---- pages of keys ----
+
+    /// Keys of a partition from `position` on (0 starts) that match `pattern`, about `count` looked at. A key that is there from the first page
+    /// to the last is returned, whatever else comes and goes.
+    pub fn scan(
+        &self,
+        partition: Partition,
+        position: u64,
+        count: usize,
+        pattern: Option<&[u8]>,
+        now: UnixMs,
+    ) -> KeyPage {
+        let page = self.table(partition).page(place_of(position), u64::MAX, count.max(SCAN_KEYS_MIN));
+        let live = page.held.iter().filter_map(|held| held.view).filter(|view| !view.expired(now));
+        let keys = live.map(|view| view.packed.key()).filter(|key| pattern.is_none_or(|p| glob::matches(p, key)));
+        KeyPage { keys: keys.map(Bytes::copy_from_slice).collect(), next: page.next.map(position_of) }
+    }
+
+    /// Appends every key of a partition that matches.
+    pub fn keys(&self, partition: Partition, pattern: &[u8], now: UnixMs, out: &mut Vec<Bytes>) {
+        for segment in self.table(partition).segments() {
+            let live = segment.iter().filter(|view| !view.expired(now)).map(|view| view.packed.key());
+            out.extend(live.filter(|key| glob::matches(pattern, key)).map(Bytes::copy_from_slice));
+        }
+    }
+
+    /// The live key that a random `draw` chooses, each with about the same chance; `None` when there is none.
+    pub fn random_key(&self, draw: u64, now: UnixMs) -> Option<Bytes> {
+        let segments: Vec<&Segment> = self.tables.iter().flat_map(Table::segments).filter(|s| s.len() > 0).collect();
+        let mut nth = (draw % (self.tally.live as u64).max(1)) as usize;
+        let start = segments.iter().position(|segment| {
+            let here = nth < segment.len();
+            nth -= if here { 0 } else { segment.len() };
+            here
+        })?;
+        // On from there past what has expired, once around.
+        let around = segments[start..].iter().chain(&segments[..=start]);
+        let mut keys = around.flat_map(|segment| segment.iter()).skip(nth).filter(|view| !view.expired(now));
+        keys.next().map(|view| Bytes::copy_from_slice(view.packed.key()))
+    }
+
+    // ---- synchronisation ----
+
+    /// The digest of a partition; built on the first call after [`Store::set_replicated`], kept up to date from then on.
+    pub fn partition_digest(&mut self, partition: Partition) -> PartitionDigest {
+        let table = self.table_mut(partition);
+        let floor = table.floor;
+        table.digest().root(floor)
+    }
+
+    /// The digests of a partition's leaves.
+    pub fn leaf_digests(&mut self, partition: Partition) -> [LeafDigest; LEAVES] {
+        *self.table_mut(partition).digest().leaves()
+    }
+
+    /// Keys and versions of a leaf from `from` on (0 starts), up to `limit`, tombstones and expired values included.
+    ///
+    /// # Panics
+    /// If `leaf` is not below [`LEAVES`], or `limit` is 0.
+    pub fn leaf_versions(&self, partition: Partition, leaf: usize, from: u64, limit: usize) -> LeafPage {
+        assert!(leaf < LEAVES && limit > 0, "leaves and pages are bounded");
+        let (first, last) = leaf_range(leaf);
+        let page = self.table(partition).page(first.max(place_of(from)), last, limit);
+        let versions = page.held.iter().map(|held| (Bytes::copy_from_slice(held.packed.key()), held.packed.version()));
+        LeafPage { versions: versions.collect(), next: page.next.filter(|next| *next <= last).map(position_of) }
+    }
+}
+
+/// An entry as it is at `now`: past its deadline it is a tombstone of the same version.
+fn as_of(entry: EntryRef<'_>, now: UnixMs) -> EntryRef<'_> {
+    match entry.body {
+        BodyRef::Live { deadline: Some(deadline), .. } if deadline <= now => {
+            EntryRef { version: entry.version, body: BodyRef::Tombstone }
+        }
+        _ => entry,
+    }
+}
