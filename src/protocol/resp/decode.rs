@@ -176,9 +176,11 @@ impl Decoder {
         match buf.get(self.at) {
             None => Ok(false),
             Some(b'*') => {
-                let Some(end) = self.line(buf, ProtocolError::MultibulkCountTooBig)? else { return Ok(false) };
-                let count = number::integer(&buf[self.at + 1..end]).ok_or(ProtocolError::MultibulkLength)?;
-                self.at = end + LINE_END;
+                let Some((count, end)) = self.number(buf, ProtocolError::MultibulkCountTooBig)? else {
+                    return Ok(false);
+                };
+                let count = count.ok_or(ProtocolError::MultibulkLength)?;
+                self.at = end;
                 // Nothing and less are no command at all, as in Redis.
                 let left = usize::try_from(count).unwrap_or(0);
                 if left > ARGS_MAX {
@@ -216,15 +218,15 @@ impl Decoder {
 
     /// The `$` line of an argument, and the argument when it is all there.
     fn header(&mut self, buf: &mut BytesMut, left: usize) -> Result<bool, ProtocolError> {
-        let Some(end) = self.line(buf, ProtocolError::BulkCountTooBig)? else { return Ok(false) };
+        let Some((len, end)) = self.number(buf, ProtocolError::BulkCountTooBig)? else { return Ok(false) };
         if buf[self.at] != b'$' {
             return Err(ProtocolError::ExpectedBulk(buf[self.at]));
         }
-        let len = number::integer(&buf[self.at + 1..end])
+        let len = len
             .and_then(|len| usize::try_from(len).ok())
             .filter(|len| *len <= self.value_bytes_max)
             .ok_or(ProtocolError::BulkLength)?;
-        self.at = end + LINE_END;
+        self.at = end;
         if self.at - self.start + self.outside + len > COMMAND_BYTES_MAX {
             return Err(ProtocolError::CommandTooBig);
         }
@@ -284,15 +286,32 @@ impl Decoder {
         }
     }
 
-    /// Where the line at `at` ends: the index of a CR that at least one more byte follows, as Redis looks for it.
-    fn line(&mut self, buf: &BytesMut, too_big: ProtocolError) -> Result<Option<usize>, ProtocolError> {
-        // The lines that matter are a few bytes long: a plain loop finds their end sooner than a vectored search.
-        const SHORT: usize = 16;
+    /// The number after the type byte at `at`, if it is one, and where the next line begins; nothing while the line is incomplete. A
+    /// line ends at a CR that at least one more byte follows, as Redis looks for it.
+    #[inline]
+    fn number(
+        &mut self,
+        buf: &BytesMut,
+        too_big: ProtocolError,
+    ) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
+        // Nearly every number has one digit or two.
+        match buf[self.at..] {
+            [_, a @ b'0'..=b'9', b'\r', _, ..] => Ok(Some((Some(i64::from(a - b'0')), self.at + 2 + LINE_END))),
+            [_, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', _, ..] => {
+                Ok(Some((Some(i64::from(a - b'0') * 10 + i64::from(b - b'0')), self.at + 3 + LINE_END)))
+            }
+            _ => self.long_number(buf, too_big),
+        }
+    }
+
+    fn long_number(
+        &mut self,
+        buf: &BytesMut,
+        too_big: ProtocolError,
+    ) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
         let from = self.searched.max(self.at);
-        let rest = &buf[from.min(buf.len())..];
-        let near = rest.iter().take(SHORT).position(|byte| *byte == b'\r');
-        let found = near.or_else(|| rest.get(SHORT..).and_then(|far| Some(memchr::memchr(b'\r', far)? + SHORT)));
-        let end = from + found.unwrap_or(rest.len());
+        let found = memchr::memchr(b'\r', &buf[from..]);
+        let end = from + found.unwrap_or(buf.len() - from);
         if end - self.at > INLINE_BYTES_MAX {
             return Err(too_big);
         }
@@ -300,7 +319,8 @@ impl Decoder {
             self.searched = end;
             return Ok(None);
         }
-        Ok(Some(end))
+        // A line may be empty, its CR standing where the type should be.
+        Ok(Some((number::integer(buf.get(self.at + 1..end).unwrap_or(&[])), end + LINE_END)))
     }
 
     /// Cuts the complete commands off `buf` at once and slices them into arguments.
@@ -315,11 +335,14 @@ impl Decoder {
             let mut begin = 0;
             out.reserve(self.ends.len());
             for end in self.ends.drain(..) {
-                let part = |part| match part {
-                    Part::Span { start, end } => batch.slice(start..end),
-                    Part::Own(bytes) => bytes,
-                };
-                out.push(parts.by_ref().take(end - begin).map(part).collect());
+                let mut args = Args::with_capacity(end - begin);
+                for part in parts.by_ref().take(end - begin) {
+                    args.push(match part {
+                        Part::Span { start, end } => batch.slice(start..end),
+                        Part::Own(bytes) => bytes,
+                    });
+                }
+                out.push(args);
                 begin = end;
             }
         }

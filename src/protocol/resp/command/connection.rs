@@ -124,7 +124,7 @@ fn select(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     match i32::try_from(super::integer(&args[1])?) {
         Ok(0) => session(SessionCommand::Answer(Value::OK)),
         Ok(_) => Err("ERR DB index is out of range".into()),
-        Err(_) => Err(super::NOT_AN_INTEGER.into()),
+        Err(_) => Err("ERR value is out of range, value must between -2147483648 and 2147483647".into()),
     }
 }
 

@@ -134,7 +134,7 @@ fn errors_are_those_of_redis() {
 fn connection_errors_are_those_of_redis() {
     for (line, text) in [
         ("SELECT x", INTEGER),
-        ("SELECT 9999999999", INTEGER),
+        ("SELECT 9999999999", "ERR value is out of range, value must between -2147483648 and 2147483647"),
         ("SELECT 16", "ERR DB index is out of range"),
         ("SELECT -1", "ERR DB index is out of range"),
         ("AUTH a b c", SYNTAX),
