@@ -2,7 +2,12 @@
 //! The only room that names actix.
 
 pub mod clock;
+pub mod gossip;
+pub mod local;
 pub mod replication;
+pub mod ring;
+pub mod router;
+pub mod store;
 
 /// Messages an actor's mailbox takes before its senders are parked. It is no bound (see ADR 1); what is in flight is bounded at the door.
 const MAILBOX: usize = 1024;
