@@ -1,5 +1,6 @@
 //! A bounded piece of a partition: live entries in their order of use, tombstones beside them. Never decides which version wins. Every
 //! walk over keys (expiry, scan page, growing a table) covers one segment at a time, which is what bounds it. Tested in `table`.
+#![allow(clippy::mutable_key_type)] // an entry's key never changes, only what is under it
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -380,9 +381,9 @@ impl Segment {
         let live: usize = self.iter().map(|v| v.packed.memory() + size::allocation(NODE_BYTES)).sum();
         let buried: usize = self.buried.iter().map(Packed::memory).sum();
         Tally {
-            live: self.live.iter().count(),
+            live: self.live.len(),
             with_deadline: self.iter().filter(|v| v.deadline().is_some()).count(),
-            buried: self.buried.iter().count(),
+            buried: self.buried.len(),
             live_bytes: live + size::table::<Bucket>(self.buckets),
             buried_bytes: buried + buried_table(&self.buried),
         }
