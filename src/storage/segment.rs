@@ -304,8 +304,9 @@ impl Segment {
         high
     }
 
-    /// Removes the expired and hands each over; the others' earliest deadline is exact afterwards.
-    pub(super) fn sweep(&mut self, now: UnixMs, mut expired: impl FnMut(&Packed, UnixMs)) {
+    /// Removes the expired, up to `limit`, and hands each over. Unless the limit cut it short, the others' earliest deadline is exact
+    /// afterwards.
+    pub(super) fn sweep(&mut self, now: UnixMs, limit: usize, mut expired: impl FnMut(&Packed, UnixMs)) {
         let mut keys: Vec<(Vec<u8>, UnixMs)> = Vec::new();
         let mut earliest = UnixMs::MAX;
         for view in self.iter().filter(|view| view.slot.due.is_some()) {
@@ -313,6 +314,10 @@ impl Segment {
                 Some(deadline) if deadline <= now => keys.push((view.packed.key().to_vec(), deadline)),
                 Some(deadline) => earliest = earliest.min(deadline),
                 None => {}
+            }
+            if keys.len() == limit {
+                earliest = self.earliest;
+                break;
             }
         }
         self.earliest = earliest;
