@@ -128,7 +128,7 @@ fn fixed(text: &str) -> Option<i128> {
     }
     let scale = 10u128.pow(READ_PLACES as u32);
     let places = places.iter().fold(0u128, |sum, digit| sum * 10 + u128::from(*digit)) << 64;
-    let size = i128::try_from(u128::from(units) << 64 | places / scale).ok()?;
+    let size = i128::try_from((u128::from(units) << 64) | (places / scale)).ok()?;
     let n = rounded(size, sticky || places % scale != 0);
     Some(if mantissa.starts_with('-') { -n } else { n })
 }
