@@ -144,9 +144,10 @@ impl Planner {
 
     /// When a node that founded a cluster meets one whose claims outweigh its own, it holds nothing any more and asks that one.
     fn bow_to_other_founding(&mut self, view: &View) {
-        let outweighed = Partition::all().any(|p| {
+        let claimed = view.claimed();
+        let outweighed = claimed.iter().any(|p| {
             let holders = &view.route(p).holders;
-            !holders.is_empty() && !holders.contains(&view.me) && self.held.contains(p)
+            !holders.is_empty() && !holders.contains(&view.me)
         });
         let theirs = view.others().find(|(ix, peer)| {
             Some(peer.member.held.founding) != self.founding
@@ -225,7 +226,6 @@ impl Planner {
 
     /// Claims what has been compared with everybody who might have something of it.
     fn claim(&mut self, view: &View, now: UnixMs, steps: &mut Vec<Step>) {
-        let before = self.held;
         let alone = view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
         for partition in view.owned().difference(&self.held).iter() {
             let route = view.route(partition);
@@ -238,12 +238,9 @@ impl Planner {
                 self.held.insert(partition);
             }
         }
-        let founding = *self.founding.get_or_insert(self.started_ms);
-        if self.held.is_empty() && before.is_empty() {
-            // Nothing to say yet: where the data descends from is settled with the first claim.
-            self.founding = (!self.has_seeds).then_some(founding).or(self.founding.filter(|f| *f != self.started_ms));
-        }
-        if self.held != view.claimed() || (before != self.held) {
+        if self.held != view.claimed() {
+            // The first claim of all settles where the data descends from.
+            let founding = *self.founding.get_or_insert(self.started_ms);
             steps.push(Step::Claim { partitions: self.held, founding });
         }
     }
