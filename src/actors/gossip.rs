@@ -73,7 +73,14 @@ pub struct GossipActor {
 
 impl GossipActor {
     /// An actor for `core`, whose clock started at `started`.
-    pub fn new(core: Gossip, started: Instant, net: Net, socket: Udp, ring: Addr<RingActor>, seeds: Vec<String>) -> Self {
+    pub fn new(
+        core: Gossip,
+        started: Instant,
+        net: Net,
+        socket: Udp,
+        ring: Addr<RingActor>,
+        seeds: Vec<String>,
+    ) -> Self {
         // Unbounded, but what enters it in one turn is bounded by the core, and the writer task takes it at once.
         let (outgoing, to_send) = tokio::sync::mpsc::unbounded_channel();
         Self {

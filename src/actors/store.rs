@@ -271,7 +271,11 @@ impl StoreActor {
     }
 
     /// Sends what was written on its way, and says how to hear of its arrival.
-    fn replicate(&self, outbound: Outbound, level: Level) -> (Option<oneshot::Receiver<Committed>>, Vec<(u32, Version)>) {
+    fn replicate(
+        &self,
+        outbound: Outbound,
+        level: Level,
+    ) -> (Option<oneshot::Receiver<Committed>>, Vec<(u32, Version)>) {
         if outbound.records.is_empty() {
             return (None, Vec::new());
         }
@@ -281,7 +285,15 @@ impl StoreActor {
         (committed, written)
     }
 
-    fn execute_one(&mut self, n: u32, op: &Op, request: Option<RequestId>, now: UnixMs, replies: &mut ReplyBuf, out: &mut Outbound) {
+    fn execute_one(
+        &mut self,
+        n: u32,
+        op: &Op,
+        request: Option<RequestId>,
+        now: UnixMs,
+        replies: &mut ReplyBuf,
+        out: &mut Outbound,
+    ) {
         if let Some(answered) = request.and_then(|request| self.recent.recall(request, now)) {
             self.counters.inc(Counter::OpsDeduplicated);
             replies.push_encoded(answered.reply.clone(), answered.kind);
@@ -419,7 +431,8 @@ impl Handler<Restamp> for StoreActor {
         let now = self.clock.unix_ms();
         let mut out = Outbound::default();
         for (n, key, ours, seen) in &restamp.keys {
-            let restamped = self.core.restamp(key, *ours, *seen, now, &mut |key, entry| out.entry(*n, key, entry, None));
+            let restamped =
+                self.core.restamp(key, *ours, *seen, now, &mut |key, entry| out.entry(*n, key, entry, None));
             if let Restamped::FarFuture { ahead_ms } = restamped {
                 tracing::warn!(ahead_ms, "a replica holds a version from the far future");
             }

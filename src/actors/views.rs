@@ -124,8 +124,10 @@ fn ring(view: &View) -> Value {
             _ => runs.push((partition.0, partition.0, replicas)),
         }
     }
-    let runs: Vec<Value> =
-        runs.iter().map(|(first, last, replicas)| json!({ "first": first, "last": last, "replicas": replicas })).collect();
+    let runs: Vec<Value> = runs
+        .iter()
+        .map(|(first, last, replicas)| json!({ "first": first, "last": last, "replicas": replicas }))
+        .collect();
     json!({ "epoch": view.epoch, "partitions": runs, "members": members(view) })
 }
 

@@ -227,7 +227,9 @@ impl Handler<Accepted> for Connections {
         }
         self.door.count(Counter::ConnectionsAccepted);
         let id = census.next_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let unix = || self.door.handles.settings.unix.as_ref().map_or_else(String::new, |path| format!("{}:0", path.display()));
+        let unix = || {
+            self.door.handles.settings.unix.as_ref().map_or_else(String::new, |path| format!("{}:0", path.display()))
+        };
         let address = |address: Option<std::net::SocketAddr>| address.map_or_else(unix, |address| address.to_string());
         let session = Session::new(
             id,

@@ -17,9 +17,7 @@ use crate::base::reply::{ReplyRef, ReplySink, Wire};
 use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
 use crate::protocol::native::frame::{self, FrameError};
-use crate::protocol::native::{
-    Answer, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies,
-};
+use crate::protocol::native::{Answer, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies};
 use crate::protocol::resp::Args;
 use crate::protocol::resp::encode::ReplyBuf;
 
@@ -246,7 +244,11 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
             }
             Ask::Flush { level, .. } => {
                 let met = local.flush(partitions, level).await?;
-                reply(if met { Answer::Done } else { Answer::Failed("NOQUORUM too few replicas took it, applied: unknown") });
+                reply(if met {
+                    Answer::Done
+                } else {
+                    Answer::Failed("NOQUORUM too few replicas took it, applied: unknown")
+                });
             }
             Ask::Wait { replicas, timeout_ms, .. } => {
                 let timeout = Duration::from_millis(u64::from(timeout_ms));
@@ -283,7 +285,8 @@ async fn entries(door: &Door, payload: &Bytes, keys: &[(Key<'_>, Version)]) -> R
         places.push(n);
     }
     let asked = shards.into_iter().enumerate().filter(|(_, (asked, _))| !asked.is_empty());
-    let found = join_all(asked.map(async |(shard, (asked, places))| (local.stores[shard].send(Peek(asked)).await, places)));
+    let found =
+        join_all(asked.map(async |(shard, (asked, places))| (local.stores[shard].send(Peek(asked)).await, places)));
     let mut all = vec![None; keys.len()];
     for (held, places) in found.await {
         for (held, place) in held?.into_iter().zip(places) {
