@@ -89,7 +89,8 @@ class Lane:
 
 
 def run(addresses, shape, rate, seconds, grace, seed, pipe):
-    """One process. `rate` 0 is the closed loop. Sends back (offered, served, refused, late, {latency in us, rounded: served})."""
+    """One process. `rate` 0 is the closed loop. Sends back (offered, served, refused, late, {latency in us, rounded: served},
+    hung up, served before the end)."""
     size, connections, keys = shape
     made = batches(keys, size, 64)
     lanes = [Lane(addresses[(i + seed) % len(addresses)], size) for i in range(connections)]
@@ -99,7 +100,7 @@ def run(addresses, shape, rate, seconds, grace, seed, pipe):
     pipe.send("ready")
     start = pipe.recv()
     time.sleep(max(0, start - time.monotonic()))
-    end, offered, served, refused, latencies, lateness = start + seconds, 0, 0, 0, collections.Counter(), []
+    end, offered, served, refused, in_time, latencies, lateness = start + seconds, 0, 0, 0, 0, collections.Counter(), []
     interval = size / rate if rate else 0
 
     def send(lane, due):
@@ -131,6 +132,7 @@ def run(addresses, shape, rate, seconds, grace, seed, pipe):
                     for was_due, good, bad in lane.take():
                         at = time.monotonic()
                         served, refused = served + good, refused + bad
+                        in_time += good if at < end else 0
                         if good:
                             # Three digits are enough.
                             latencies[float(f"{(at - was_due) * 1e6:.3g}")] += good
@@ -139,7 +141,7 @@ def run(addresses, shape, rate, seconds, grace, seed, pipe):
                 except (ConnectionError, OSError):
                     poll.unregister(fd)
                     open_lanes -= 1
-    pipe.send((offered, served, refused, sorted(lateness), dict(latencies), len(lanes) - open_lanes))
+    pipe.send((offered, served, refused, sorted(lateness), dict(latencies), len(lanes) - open_lanes, in_time))
 
 
 class Result:
@@ -156,6 +158,7 @@ class Result:
             total += latencies[value]
             self.cumulated.append(total)
         self.hung_up = sum(part[5] for part in parts)
+        self.per_second = sum(part[6] for part in parts) / seconds
         self.unanswered = self.offered - self.served - self.refused
 
     def latency_ms(self, share):
