@@ -4,6 +4,7 @@ answers (closed loop). Replies are counted by the C of `bytes.count`, so that Py
 
 import bisect
 import collections
+import itertools
 import multiprocessing
 import os
 import random
@@ -50,13 +51,14 @@ class Lane:
         """Sends what the socket takes; true when all went."""
         while self.unsent:
             try:
-                sent = self.socket.send(self.unsent[0])
+                sent = self.socket.sendmsg(list(itertools.islice(self.unsent, 64)))
             except BlockingIOError:
                 return False
-            if sent < len(self.unsent[0]):
+            while self.unsent and sent >= len(self.unsent[0]):
+                sent -= len(self.unsent.popleft())
+            if sent:
                 self.unsent[0] = memoryview(self.unsent[0])[sent:]
                 return False
-            self.unsent.popleft()
         return True
 
     def take(self):
