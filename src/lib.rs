@@ -3,6 +3,7 @@
 //! The house has floors, each importing only lower ones; `tests/tidy` enforces it and `docs/ARCHITECTURE.md` explains it.
 
 pub mod actors;
+pub mod admin;
 pub mod base;
 pub mod cluster;
 pub mod config;

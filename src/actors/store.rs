@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
-use crate::base::entry::{Entry, EntryRef};
+use crate::base::entry::{BodyRef, Entry, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::level::Level;
@@ -20,8 +20,7 @@ use crate::cluster::partition_set::PartitionSet;
 use crate::protocol::native::frame;
 use crate::protocol::native::{Answered, PartitionDigest, RecordRef};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::recent::Recent;
-use crate::storage::store::{Applied, Restamped, Store};
+use crate::storage::{Applied, Outcome, RecentRequests, Restamped, Store};
 
 use super::clock::Clock;
 use super::replication::{Committed, Outgoing, Replicate, Replication, ViewChanged};
@@ -226,7 +225,7 @@ pub struct StoreStats {
 /// The actor.
 pub struct StoreActor {
     core: Store,
-    recent: Recent,
+    recent: RecentRequests,
     clock: Clock,
     replication: Addr<Replication>,
     replicated: bool,
@@ -262,7 +261,7 @@ impl StoreActor {
     pub fn new(core: Store, clock: Clock, replication: Addr<Replication>) -> Self {
         Self {
             core,
-            recent: Recent::default(),
+            recent: RecentRequests::default(),
             clock,
             replication,
             replicated: false,
@@ -272,7 +271,11 @@ impl StoreActor {
     }
 
     /// Sends what was written on its way, and says how to hear of its arrival.
-    fn replicate(&self, outbound: Outbound, level: Level) -> (Option<oneshot::Receiver<Committed>>, Vec<(u32, Version)>) {
+    fn replicate(
+        &self,
+        outbound: Outbound,
+        level: Level,
+    ) -> (Option<oneshot::Receiver<Committed>>, Vec<(u32, Version)>) {
         if outbound.records.is_empty() {
             return (None, Vec::new());
         }
@@ -282,10 +285,18 @@ impl StoreActor {
         (committed, written)
     }
 
-    fn execute_one(&mut self, n: u32, op: &Op, request: Option<RequestId>, now: UnixMs, replies: &mut ReplyBuf, out: &mut Outbound) {
-        if let Some(answered) = request.and_then(|request| self.recent.find(request, now)) {
+    fn execute_one(
+        &mut self,
+        n: u32,
+        op: &Op,
+        request: Option<RequestId>,
+        now: UnixMs,
+        replies: &mut ReplyBuf,
+        out: &mut Outbound,
+    ) {
+        if let Some(answered) = request.and_then(|request| self.recent.recall(request, now)) {
             self.counters.inc(Counter::OpsDeduplicated);
-            replies.push_encoded(answered.reply, answered.kind);
+            replies.push_encoded(answered.reply.clone(), answered.kind);
             return;
         }
         let replicated = self.replicated;
@@ -307,14 +318,22 @@ impl StoreActor {
             let entry = self.core.peek(&op.key).expect("what was just written leaves a value or a tombstone");
             out.entry(n, &op.key, entry, Some(Answered { request, kind, reply: &reply }));
         }
-        self.recent.remember(request, kind, reply, now);
+        self.recent.remember(request, Outcome { kind, reply }, now);
+    }
+
+    fn is_live(&self, key: &[u8], now: UnixMs) -> bool {
+        match self.core.peek(key).map(|entry| entry.body) {
+            Some(BodyRef::Live { deadline, .. }) => deadline.is_none_or(|deadline| deadline > now),
+            Some(BodyRef::Tombstone) | None => false,
+        }
     }
 
     fn merge_one(&mut self, record: &Record, now: UnixMs) -> Applied {
         match record {
             Record::Entry { key, entry, answered } => {
                 if let Some((request, kind, reply)) = answered {
-                    self.recent.remember(*request, *kind, reply.clone(), now);
+                    let outcome = Outcome { kind: *kind, reply: reply.clone() };
+                    self.recent.remember(*request, outcome, now);
                 }
                 self.core.apply_owned(key, entry, now)
             }
@@ -329,9 +348,8 @@ impl StoreActor {
 
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let turn = self.core.turn(self.clock.unix_ms());
-        self.expiry_late_ms = turn.late_ms;
+        self.expiry_late_ms = turn.late_ms_max;
         let now = self.clock.unix_ms();
-        self.recent.purge(now);
         match turn.next {
             Some(at) if at < now + TURN_EVERY_MS => {
                 let pause = std::time::Duration::from_millis(at.saturating_sub(now).max(1));
@@ -365,7 +383,7 @@ impl Handler<Execute> for StoreActor {
         }
         let now = self.clock.unix_ms();
         let mut out = Outbound::default();
-        let blocked = batch.all_or_none && batch.ops.iter().any(|op| self.core.contains(&op.key, now));
+        let blocked = batch.all_or_none && batch.ops.iter().any(|op| self.is_live(&op.key, now));
         if !blocked {
             for (n, op) in (0u32..).zip(&batch.ops) {
                 let request = batch.requests.get(n as usize).copied().flatten();
@@ -413,7 +431,8 @@ impl Handler<Restamp> for StoreActor {
         let now = self.clock.unix_ms();
         let mut out = Outbound::default();
         for (n, key, ours, seen) in &restamp.keys {
-            let restamped = self.core.restamp(key, *ours, *seen, now, &mut |key, entry| out.entry(*n, key, entry, None));
+            let restamped =
+                self.core.restamp(key, *ours, *seen, now, &mut |key, entry| out.entry(*n, key, entry, None));
             if let Restamped::FarFuture { ahead_ms } = restamped {
                 tracing::warn!(ahead_ms, "a replica holds a version from the far future");
             }
@@ -427,8 +446,7 @@ impl Handler<Count> for StoreActor {
     type Result = u64;
 
     fn handle(&mut self, Count(partitions): Count, _: &mut Self::Context) -> u64 {
-        let now = self.clock.unix_ms();
-        self.core.partitions().filter(|p| partitions.contains(*p)).map(|p| self.core.len_live(p, now) as u64).sum()
+        self.core.partitions().filter(|p| partitions.contains(*p)).map(|p| self.core.len_of(p) as u64).sum()
     }
 }
 

@@ -111,6 +111,8 @@ counters! {
     DatagramsVersion => "gossip_refused_version",
     /// Datagrams refused for another cluster name.
     DatagramsCluster => "gossip_refused_cluster",
+    /// Members the failure detector had no room for.
+    MembersRefused => "gossip_members_refused",
     /// Datagrams the network stack would not take.
     DatagramsUnsent => "gossip_unsent",
     /// Membership exchanges completed.

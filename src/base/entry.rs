@@ -73,11 +73,14 @@ impl Entry {
 impl EntryRef<'_> {
     /// Copies the bytes into an owned entry.
     pub fn to_entry(self) -> Entry {
+        self.to_entry_with(Bytes::copy_from_slice)
+    }
+
+    /// An owned entry whose value `own` makes, for bytes that need no copy.
+    pub fn to_entry_with(self, own: impl FnOnce(&[u8]) -> Bytes) -> Entry {
         let body = match self.body {
             BodyRef::Tombstone => Body::Tombstone,
-            BodyRef::Live { value, deadline, flags } => {
-                Body::Live { value: Bytes::copy_from_slice(value), deadline, flags }
-            }
+            BodyRef::Live { value, deadline, flags } => Body::Live { value: own(value), deadline, flags },
         };
         Entry { version: self.version, body }
     }

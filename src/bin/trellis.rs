@@ -1,8 +1,29 @@
-//! The node's process: settings, logging, then the node until it stops. Decides nothing but the exit code. Tested in `tests/options.rs`.
+//! The node's process: settings, logging, then the node until it stops. Decides nothing but the exit code. Tested in `tests/options.rs`
+//! and `tests/process.rs`.
 
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
-use trellis::{options, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use trellis::actors::clock::Clock;
+use trellis::actors::node::{self, Node, World};
+use trellis::config::{AdminPort, Config};
+use trellis::net::Net;
+use trellis::{admin, options, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const COULD_NOT_START: u8 = 1;
+const BAD_SETTINGS: u8 = 2;
+const INTERNAL_FAULT: u8 = 70;
+
+/// Woken by a panic anywhere: an actor that is gone can't be replaced, so the node stops.
+static FAULT: OnceLock<Notify> = OnceLock::new();
 
 fn main() -> ExitCode {
     let config = match options::from_process() {
@@ -11,7 +32,85 @@ fn main() -> ExitCode {
     };
     if let Err(error) = telemetry::init(config.log_format) {
         eprintln!("trellis: {error}");
-        return ExitCode::from(2);
+        return ExitCode::from(BAD_SETTINGS);
     }
-    ExitCode::SUCCESS
+    let fault = FAULT.get_or_init(Notify::new);
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        fault.notify_one();
+    }));
+    actix_web::rt::System::new().block_on(run(config, fault))
+}
+
+async fn run(config: Config, fault: &Notify) -> ExitCode {
+    let started = async {
+        let listener = admin_listener(&config)?;
+        let port = listener.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.port());
+        let world = World { net: Net::Os, clock: Clock::os(), seed: rand::random(), threads: true };
+        let node = node::start(&config, world, port).await.map_err(io::Error::other)?;
+        let admin = listener.map(|listener| admin::serve(listener, node.handles.clone())).transpose()?;
+        announce(&config, &node, port)?;
+        Ok::<_, io::Error>((node, admin))
+    };
+    let (node, admin) = match started.await {
+        Ok(started) => started,
+        Err(error) => {
+            eprintln!("trellis: {error}");
+            return ExitCode::from(COULD_NOT_START);
+        }
+    };
+    let code = wait(fault).await;
+    if let Some(admin) = admin {
+        admin.stop(false).await;
+    }
+    node.stop().await;
+    code
+}
+
+fn admin_listener(config: &Config) -> io::Result<Option<TcpListener>> {
+    let port = match config.admin {
+        AdminPort::Off => return Ok(None),
+        AdminPort::Free => 0,
+        AdminPort::At(port) => port,
+    };
+    let address = SocketAddr::new(config.host, port);
+    let bound = TcpListener::bind(address);
+    bound.map(Some).map_err(|error| io::Error::other(format!("cannot listen on admin {address}: {error}")))
+}
+
+/// The ready line, the only thing on standard output.
+fn announce(config: &Config, node: &Node, admin_port: Option<u16>) -> io::Result<()> {
+    if config.is_exposed() {
+        tracing::warn!(host = %config.host, "this node listens beyond loopback without TLS or a password: whoever reaches it owns it");
+    }
+    let mut line = format!("trellis ready main={}", node.address);
+    match admin_port {
+        Some(port) => line.push_str(&format!(" admin={}", SocketAddr::new(config.host, port))),
+        None => line.push_str(" admin=off"),
+    }
+    if let Some(path) = &config.unix {
+        line.push_str(&format!(" unix={}", path.display()));
+    }
+    let mut out = io::stdout().lock();
+    // Whoever started the node may not listen; that is no reason to stop.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    Ok(())
+}
+
+/// Waits for a reason to stop, and says with which code.
+async fn wait(fault: &Notify) -> ExitCode {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        eprintln!("trellis: cannot listen for signals");
+        return ExitCode::from(COULD_NOT_START);
+    };
+    tokio::select! {
+        _ = interrupt.recv() => ExitCode::SUCCESS,
+        _ = terminate.recv() => ExitCode::SUCCESS,
+        () = fault.notified() => {
+            tracing::error!("internal fault: stopping");
+            ExitCode::from(INTERNAL_FAULT)
+        }
+    }
 }

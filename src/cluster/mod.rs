@@ -9,5 +9,6 @@ pub mod outbox;
 pub mod partition_set;
 pub mod placement;
 pub mod ring;
+pub mod sync;
 pub mod tally;
 pub mod view;

@@ -174,13 +174,9 @@ impl View {
         owned
     }
 
-    /// Partitions this node says it holds, as the others may know it.
-    pub fn held(&self) -> PartitionSet {
-        let mut held = PartitionSet::EMPTY;
-        for partition in Partition::all().filter(|p| self.route(*p).holders.contains(&self.me)) {
-            held.insert(partition);
-        }
-        held
+    /// Partitions this node's record says it holds, whether or not the claim counts.
+    pub fn claimed(&self) -> PartitionSet {
+        self.peer(self.me).map_or(PartitionSet::EMPTY, |peer| peer.member.held_now())
     }
 
     /// Whether any other member shares a partition with this node, so that writes must travel.

@@ -1,5 +1,6 @@
 //! A bounded piece of a partition: live entries in their order of use, tombstones beside them. Never decides which version wins. Every
 //! walk over keys (expiry, scan page, growing a table) covers one segment at a time, which is what bounds it. Tested in `table`.
+#![allow(clippy::mutable_key_type)] // an entry's key never changes, only what is under it
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -303,8 +304,9 @@ impl Segment {
         high
     }
 
-    /// Removes the expired and hands each over; the others' earliest deadline is exact afterwards.
-    pub(super) fn sweep(&mut self, now: UnixMs, mut expired: impl FnMut(&Packed, UnixMs)) {
+    /// Removes the expired, up to `limit`, and hands each over. Unless the limit cut it short, the others' earliest deadline is exact
+    /// afterwards.
+    pub(super) fn sweep(&mut self, now: UnixMs, limit: usize, mut expired: impl FnMut(&Packed, UnixMs)) {
         let mut keys: Vec<(Vec<u8>, UnixMs)> = Vec::new();
         let mut earliest = UnixMs::MAX;
         for view in self.iter().filter(|view| view.slot.due.is_some()) {
@@ -312,6 +314,10 @@ impl Segment {
                 Some(deadline) if deadline <= now => keys.push((view.packed.key().to_vec(), deadline)),
                 Some(deadline) => earliest = earliest.min(deadline),
                 None => {}
+            }
+            if keys.len() == limit {
+                earliest = self.earliest;
+                break;
             }
         }
         self.earliest = earliest;
@@ -380,9 +386,9 @@ impl Segment {
         let live: usize = self.iter().map(|v| v.packed.memory() + size::allocation(NODE_BYTES)).sum();
         let buried: usize = self.buried.iter().map(Packed::memory).sum();
         Tally {
-            live: self.live.iter().count(),
+            live: self.live.len(),
             with_deadline: self.iter().filter(|v| v.deadline().is_some()).count(),
-            buried: self.buried.iter().count(),
+            buried: self.buried.len(),
             live_bytes: live + size::table::<Bucket>(self.buckets),
             buried_bytes: buried + buried_table(&self.buried),
         }

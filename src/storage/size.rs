@@ -24,10 +24,9 @@ pub(super) fn allocation(bytes: usize) -> usize {
 /// Control bytes hashbrown keeps beyond one per bucket: the width of its probe group.
 const GROUP_BYTES: usize = 16;
 
-/// Bytes of a hashbrown table of `buckets` buckets holding `T` (its `TableLayout::calculate_layout_for`). Not rounded to a class: what a
-/// class leaves over behind a table is never touched, so it is never resident.
+/// Bytes of a hashbrown table of `buckets` buckets holding `T` (its `TableLayout::calculate_layout_for`).
 pub(super) fn table<T>(buckets: usize) -> usize {
-    if buckets == 0 { 0 } else { buckets * (size_of::<T>() + 1) + GROUP_BYTES }
+    if buckets == 0 { 0 } else { allocation(buckets * (size_of::<T>() + 1) + GROUP_BYTES) }
 }
 
 /// Entries that fit in `buckets` buckets before hashbrown makes room (its `bucket_mask_to_capacity`).

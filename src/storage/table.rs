@@ -164,22 +164,22 @@ impl Table {
         true
     }
 
-    /// Removes what has expired in a segment, as tombstones if `keep`; `late` is told by how many ms each.
+    /// Removes up to `limit` of what has expired in a segment, as tombstones if `keep`; `late` is told by how many ms each. How many.
     pub(super) fn sweep(
         &mut self,
         segment: usize,
-        now: UnixMs,
-        keep: bool,
+        (now, limit, keep): (UnixMs, usize, bool),
         tally: &mut Tally,
         mut late: impl FnMut(u64),
-    ) {
+    ) -> usize {
         let mut expired = Vec::new();
         self.change(segment, tally, |s| {
-            s.sweep(now, |packed, deadline| {
+            s.sweep(now, limit, |packed, deadline| {
                 late(now - deadline);
                 expired.push((packed.key().to_vec(), packed.version()));
             });
         });
+        let count = expired.len();
         for (key, version) in expired {
             if keep {
                 self.change(segment, tally, |s| s.bury(&key, version));
@@ -187,6 +187,7 @@ impl Table {
                 self.note_key(&key, Some(version), None);
             }
         }
+        count
     }
 
     /// Drops tombstones of versions up to `up_to`; how many.

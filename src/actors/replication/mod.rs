@@ -143,6 +143,11 @@ pub struct Diverged {
     pub partitions: PartitionSet,
 }
 
+/// Who wants to know of divergence.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReportTo(pub Recipient<Diverged>);
+
 /// What this actor can tell of itself.
 #[derive(Message, Debug)]
 #[rtype(result = "ReplicationStats")]
@@ -216,7 +221,7 @@ pub struct Replication {
 
 impl Replication {
     /// The sender of data arbiter `shard`.
-    pub fn new(identity: Identity, shard: u16, view: Arc<View>, diverged: Option<Recipient<Diverged>>) -> Self {
+    pub fn new(identity: Identity, shard: u16, view: Arc<View>) -> Self {
         Self {
             identity,
             shard,
@@ -225,7 +230,7 @@ impl Replication {
             pending: BTreeMap::new(),
             next_pending: 1,
             counters: Counters::default(),
-            diverged,
+            diverged: None,
             watching: false,
         }
     }
@@ -511,6 +516,14 @@ impl Handler<ViewChanged> for Replication {
                 self.outlets.remove(&peer);
             }
         }
+    }
+}
+
+impl Handler<ReportTo> for Replication {
+    type Result = ();
+
+    fn handle(&mut self, ReportTo(recipient): ReportTo, _: &mut Self::Context) {
+        self.diverged = Some(recipient);
     }
 }
 

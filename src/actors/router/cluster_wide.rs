@@ -52,7 +52,9 @@ enum Found {
 /// Answers one request.
 pub(super) async fn answer(desk: &Rc<Desk>, op: ClusterOp, terms: Terms, out: &mut ReplyBuf) {
     let found = match op {
-        ClusterOp::DbSize => all(desk, &Question::Count, terms).await.map(|found| out.reply(ReplyRef::Int(sum(&found)))),
+        ClusterOp::DbSize => {
+            all(desk, &Question::Count, terms).await.map(|found| out.reply(ReplyRef::Int(sum(&found))))
+        }
         ClusterOp::Keys { pattern } => {
             all(desk, &Question::Keys(pattern), terms).await.map(|found| array(&keys_of(found), out))
         }
@@ -65,7 +67,8 @@ pub(super) async fn answer(desk: &Rc<Desk>, op: ClusterOp, terms: Terms, out: &m
         ClusterOp::Flush => all(desk, &Question::Flush, terms).await.map(|_| out.reply(ReplyRef::Ok)),
         ClusterOp::RandomKey => {
             let draw = desk.request_id();
-            let question = Question::RandomKey(xxhash_rust::xxh3::xxh3_64_with_seed(&draw.sequence.to_le_bytes(), draw.router));
+            let question =
+                Question::RandomKey(xxhash_rust::xxh3::xxh3_64_with_seed(&draw.sequence.to_le_bytes(), draw.router));
             all(desk, &question, terms).await.map(|found| {
                 let keys = keys_of(found);
                 match keys.get(draw.sequence as usize % keys.len().max(1)) {
@@ -174,7 +177,12 @@ async fn all(desk: &Rc<Desk>, question: &Question, terms: Terms) -> Result<Vec<F
 }
 
 /// Asks the coordinators of `partitions`.
-async fn among(desk: &Rc<Desk>, mut partitions: PartitionSet, question: &Question, terms: Terms) -> Result<Vec<Found>, ()> {
+async fn among(
+    desk: &Rc<Desk>,
+    mut partitions: PartitionSet,
+    question: &Question,
+    terms: Terms,
+) -> Result<Vec<Found>, ()> {
     let first = partitions.iter().next();
     let mut found = Vec::new();
     for attempt in 0..ATTEMPTS_MAX {
@@ -232,7 +240,13 @@ async fn here(desk: &Desk, partitions: PartitionSet, question: Question, terms: 
     })
 }
 
-async fn there(desk: &Desk, peer: PeerIx, partitions: PartitionSet, question: &Question, terms: Terms) -> Option<Found> {
+async fn there(
+    desk: &Desk,
+    peer: PeerIx,
+    partitions: PartitionSet,
+    question: &Question,
+    terms: Terms,
+) -> Option<Found> {
     let bits: [u8; PARTITION_SET_BYTES] = partitions.to_bytes();
     let bits = &bits[..];
     let ask = match question {

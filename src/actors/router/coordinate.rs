@@ -52,7 +52,8 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Term
         places.push(n);
     }
     let groups = groups.into_iter().enumerate().filter(|(_, (ops, _))| !ops.ops.is_empty());
-    let done = join_all(groups.map(async |(shard, (ops, places))| (on_shard(desk, view, shard, ops, terms).await, places)));
+    let done =
+        join_all(groups.map(async |(shard, (ops, places))| (on_shard(desk, view, shard, ops, terms).await, places)));
     let done = done.await;
     let mut at = BTreeMap::new();
     for (group, (_, places)) in done.iter().enumerate() {
@@ -73,11 +74,8 @@ async fn on_shard(desk: &Rc<Desk>, view: &View, shard: usize, ops: Ops, terms: T
     {
         return errors(terms.wire, replies, refusal);
     }
-    let keys: Vec<Bytes> = if terms.level == Level::One {
-        Vec::new()
-    } else {
-        ops.ops.iter().map(|op| op.key.clone()).collect()
-    };
+    let keys: Vec<Bytes> =
+        if terms.level == Level::One { Vec::new() } else { ops.ops.iter().map(|op| op.key.clone()).collect() };
     let sent = desk.local.stores[shard].send(Execute {
         ops: ops.ops,
         requests: ops.requests,
@@ -154,12 +152,17 @@ async fn catch_up(
     let store = &desk.local.stores[shard];
     let ours = store.send(Peek(keys.clone())).await.map_err(|_| STOPPING)?;
     let mut survey = Survey { keys, ours, theirs: BTreeMap::new(), newer: BTreeMap::new() };
-    let mut asks: FuturesUnordered<_> = questions(view, &survey).map(|(peer, asked)| ask(desk, peer, asked, &survey)).collect();
+    let mut asks: FuturesUnordered<_> =
+        questions(view, &survey).map(|(peer, asked)| ask(desk, peer, asked, &survey)).collect();
     let mut answers = Vec::new();
     while tallies.iter().any(|tally| tally.progress() == Progress::Pending) {
         let Some((peer, asked, answer)) = asks.next().await else { break };
         for n in &asked {
-            if answer.is_some() { tallies[*n].acknowledge(peer) } else { tallies[*n].fail(peer) };
+            if answer.is_some() {
+                tallies[*n].acknowledge(peer)
+            } else {
+                tallies[*n].fail(peer)
+            };
         }
         answers.extend(answer.map(|answer| (peer, asked, answer)));
     }

@@ -53,7 +53,9 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
             async move {
                 let met = match to {
                     None => Met::Elsewhere,
-                    Some(peer) if peer == view.me => Met::Replies(coordinate::all_here(desk, view, group.clone(), terms).await),
+                    Some(peer) if peer == view.me => {
+                        Met::Replies(coordinate::all_here(desk, view, group.clone(), terms).await)
+                    }
                     Some(peer) => send(desk, view, peer, &group, terms).await,
                 };
                 (met, group, places)

@@ -59,7 +59,8 @@ fn single_shard(desk: &Desk, requests: &[Request], level: Level) -> Option<usize
 }
 
 fn straight(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms, shard: usize) -> Reply {
-    let ops: Vec<Op> = requests.into_iter().filter_map(|r| if let Request::One(op) = r { Some(op) } else { None }).collect();
+    let ops: Vec<Op> =
+        requests.into_iter().filter_map(|r| if let Request::One(op) = r { Some(op) } else { None }).collect();
     let count = ops.len();
     desk.count(Counter::OpsLocal, count as u64);
     let sent = desk.local.stores[shard].send(Execute {
@@ -70,7 +71,9 @@ fn straight(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms, shard: usize) 
         level: Level::One,
         deadline: terms.deadline,
     });
-    Box::pin(async move { sent.await.map_or_else(|_| errors(terms.wire, count, STOPPING), |executed| executed.replies) })
+    Box::pin(
+        async move { sent.await.map_or_else(|_| errors(terms.wire, count, STOPPING), |executed| executed.replies) },
+    )
 }
 
 /// Answers requests about keys: executes their operations, then dresses the replies.

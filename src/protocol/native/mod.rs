@@ -345,3 +345,20 @@ pub struct PartitionDigest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key<'a>(#[serde(borrow, with = "serde_bytes")] pub &'a [u8]);
+
+/// A payload that is a message family of its own, such as the membership.
+pub fn encode_payload(payload: &impl Serialize) -> Vec<u8> {
+    postcard::to_allocvec(payload).expect("a Vec takes any payload")
+}
+
+/// Reads such a payload; it must fill the bytes.
+///
+/// # Errors
+/// [`FrameError::Malformed`](frame::FrameError::Malformed).
+pub fn decode_payload<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, frame::FrameError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((payload, [])) => Ok(payload),
+        Ok((_, rest)) => Err(frame::FrameError::Malformed(format!("{} bytes left over", rest.len()))),
+        Err(error) => Err(frame::FrameError::Malformed(error.to_string())),
+    }
+}

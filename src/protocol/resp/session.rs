@@ -153,6 +153,12 @@ impl Session {
         self.wire
     }
 
+    /// Sets both at once, for a command that arrived inside another protocol.
+    pub fn speak(&mut self, wire: Wire, level: Level) {
+        self.wire = wire;
+        self.level = level;
+    }
+
     /// The level of its requests.
     pub fn level(&self) -> Level {
         self.level

@@ -1,9 +1,8 @@
 //! Numbers as Redis reads and writes them: 64-bit integers to the letter, decimals without the noise of binary fractions. Tested below.
 //!
-//! Redis adds floats in 80-bit `long double` and prints `%.17Lf` without trailing zeros. Here sums are exact in decimal, to 17 places, while
-//! they stay below 10^20 in size; that prints what Redis prints except where its own binary noise reaches the 17th place (about from 100 on,
-//! where 100.1 + 0.1 shows as 100.19999999999999999 or the like there, as 100.2 here). Beyond that range both fall back to binary: 80 bits
-//! there, `f64` here.
+//! Redis adds floats in 80-bit `long double` and prints `%.17Lf` without trailing zeros. The same is done here in integers, digit for digit,
+//! for numbers below 2^62; beyond that in `f64`, which differs from the 17th significant digit on. Hexadecimal floats and numbers above
+//! 1.8e308, which Redis takes, are refused.
 
 /// The integer that `text` is, in the one spelling Redis accepts (its `string2ll`): no sign but `-`, no leading zero, nothing around it.
 pub(super) fn integer(text: &[u8]) -> Option<i64> {
@@ -16,53 +15,65 @@ pub(super) fn integer(text: &[u8]) -> Option<i64> {
     canonical.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
-const PLACES: usize = 17;
-const ONE: i128 = 10i128.pow(PLACES as u32);
-/// Sums of two numbers below this cannot overflow.
-const EXACT_MAX: i128 = 10i128.pow(20) * ONE;
+const PLACES: u32 = 17;
+/// Digits after the point that are read; the rest only decides roundings.
+const READ_PLACES: usize = 19;
+/// Whole parts below this are added in 80 bits' worth.
+const WHOLE_MAX: u64 = 1 << 62;
 
-/// A decimal number on its way through an addition.
+/// A number as x86's 80-bit `long double` holds it, on its way through an addition.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Decimal {
-    /// In units of 10^-17.
-    Exact(i128),
-    /// Too large or too finely divided for that.
+pub(super) enum Extended {
+    /// In units of 2^-64, never with more than 64 significant bits.
+    Fixed(i128),
+    /// Too large for that.
     Binary(f64),
 }
 
-impl Decimal {
-    pub(super) const ZERO: Self = Self::Exact(0);
+impl Extended {
+    pub(super) const ZERO: Self = Self::Fixed(0);
 
-    /// The number that `text` is, as `strtold` would take it when nothing surrounds it: not empty, no blanks, not NaN. Hexadecimal is refused,
-    /// which Redis would take.
+    /// The number that `text` is, as `strtold` would take it when nothing surrounds it: not empty, no blanks, not NaN, in range.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let binary: f64 = text.parse().ok().filter(|number: &f64| !number.is_nan())?;
-        if binary.is_infinite() && text.bytes().any(|b| b.is_ascii_digit()) {
+        if binary.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
             return None; // out of range, which `strtold` reports
         }
-        Some(exact(text).map_or(Self::Binary(binary), Self::Exact))
+        Some(fixed(text).map_or(Self::Binary(binary), Self::Fixed))
     }
 
-    /// The sum with `by`, which is taken as the shortest decimal that reads as it.
+    /// The sum with `by`, which is taken as the shortest decimal that reads as it: what the client wrote.
     pub(super) fn plus(self, by: f64) -> Self {
-        let by_exact = if by.is_finite() { exact(ryu::Buffer::new().format_finite(by)) } else { None };
-        match (self, by_exact) {
-            (Self::Exact(a), Some(b)) => Self::Exact(a + b),
-            (Self::Exact(a), None) => Self::Binary(a as f64 / ONE as f64 + by),
-            (Self::Binary(a), _) => Self::Binary(a + by),
+        let fixed_by = if by.is_finite() { fixed(ryu::Buffer::new().format_finite(by)) } else { None };
+        let sum = match (self, fixed_by) {
+            (Self::Fixed(a), Some(b)) => a.checked_add(b),
+            _ => None,
+        };
+        sum.map_or_else(|| Self::Binary(self.to_f64() + by), |sum| Self::Fixed(rounded(sum, false)))
+    }
+
+    fn to_f64(self) -> f64 {
+        match self {
+            Self::Fixed(n) => n as f64 / (1u128 << 64) as f64,
+            Self::Binary(n) => n,
         }
     }
 
-    /// Plain decimal notation, at most 17 places, no trailing zeros; `None` when not finite.
+    /// `%.17Lf` without trailing zeros; `None` when not finite.
     pub(super) fn to_text(self) -> Option<String> {
         let text = match self {
-            Self::Exact(n) => {
+            Self::Fixed(n) => {
                 let sign = if n < 0 { "-" } else { "" };
                 let n = n.unsigned_abs();
-                format!("{sign}{}.{:017}", n / ONE.unsigned_abs(), n % ONE.unsigned_abs())
+                let fraction = (n & u128::from(u64::MAX)) * 10u128.pow(PLACES);
+                let (mut places, rest) = (fraction >> 64, fraction as u64);
+                let half = 1 << 63;
+                places += u128::from(rest > half || rest == half && places & 1 == 1);
+                let carry = places / 10u128.pow(PLACES);
+                format!("{sign}{}.{:017}", (n >> 64) + carry, places % 10u128.pow(PLACES))
             }
-            Self::Binary(n) if n.is_finite() => format!("{n:.PLACES$}"),
+            Self::Binary(n) if n.is_finite() => format!("{n:.17}"),
             Self::Binary(_) => return None,
         };
         let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -70,36 +81,56 @@ impl Decimal {
     }
 }
 
-/// `text`, a number, in units of 10^-17 if it is a multiple of them and small enough.
-fn exact(text: &str) -> Option<i128> {
+/// `n` rounded to 64 significant bits, ties to even; `sticky` says that it is a little more than it shows.
+fn rounded(n: i128, sticky: bool) -> i128 {
+    let size = n.unsigned_abs();
+    let bits = u128::BITS - size.leading_zeros();
+    if bits <= 64 {
+        return n;
+    }
+    let drop = bits - 64;
+    let (kept, rest, half) = (size >> drop, size & ((1 << drop) - 1), 1 << (drop - 1));
+    let up = rest > half || rest == half && (sticky || kept & 1 == 1);
+    let size = (kept + u128::from(up)) << drop;
+    i128::try_from(size).map_or(n, |size| if n < 0 { -size } else { size })
+}
+
+/// `text`, a decimal number, in units of 2^-64, if its whole part is below [`WHOLE_MAX`].
+fn fixed(text: &str) -> Option<i128> {
     let (mantissa, exponent) = match text.find(['e', 'E']) {
-        Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
+        Some(at) => (&text[..at], text[at + 1..].parse::<i64>().ok()?),
         None => (text, 0),
     };
-    let (negative, digits) = match mantissa.as_bytes() {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
-    };
-    let (mut number, mut places, mut after_point) = (0i128, 0i32, false);
-    for byte in digits {
-        match byte {
-            b'.' => after_point = true,
-            b'0'..=b'9' => {
-                number = number.checked_mul(10)?.checked_add(i128::from(byte - b'0'))?;
-                places += i32::from(after_point);
-            }
-            _ => return None,
+    let unsigned = mantissa.trim_start_matches(['-', '+']);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // The point moves by the exponent; digits before it make the whole part.
+    let point = i64::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let digits = || whole.bytes().chain(fraction.bytes());
+    let mut units = 0u64;
+    let mut places = [0u8; READ_PLACES];
+    let mut sticky = false;
+    for (at, byte) in (0i64..).zip(digits()) {
+        match usize::try_from(at - point) {
+            Err(_) => units = units.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
+            Ok(place) if place < READ_PLACES => places[place] = byte - b'0',
+            Ok(_) => sticky |= byte != b'0',
         }
     }
-    let shift = (PLACES as i32).checked_add(exponent)?.checked_sub(places)?;
-    let factor = 10i128.checked_pow(shift.unsigned_abs());
-    let scaled = match (shift >= 0, number, factor) {
-        (_, 0, _) => 0,
-        (true, number, factor) => number.checked_mul(factor?)?,
-        (false, number, factor) => factor.filter(|factor| number % factor == 0).map(|factor| number / factor)?,
-    };
-    (scaled < EXACT_MAX).then_some(if negative { -scaled } else { scaled })
+    let missing = u32::try_from(point.saturating_sub(digits().count() as i64).max(0)).ok()?;
+    if units > 0 {
+        units = units.checked_mul(10u64.checked_pow(missing)?)?;
+    }
+    if units >= WHOLE_MAX {
+        return None;
+    }
+    let scale = 10u128.pow(READ_PLACES as u32);
+    let places = places.iter().fold(0u128, |sum, digit| sum * 10 + u128::from(*digit)) << 64;
+    let size = i128::try_from((u128::from(units) << 64) | (places / scale)).ok()?;
+    let n = rounded(size, sticky || places % scale != 0);
+    Some(if mantissa.starts_with('-') { -n } else { n })
 }
 
 #[cfg(test)]
@@ -130,17 +161,27 @@ mod tests {
             (".5", 0.0, "0.5"),
             ("1.", 0.25, "1.25"),
             ("1e21", 0.0, "1000000000000000000000"),
+            ("12345678901234567000e-3", 0.0, "12345678901234567"),
+            // Where 64 bits of mantissa show.
+            ("100.1", 0.1, "100.2"),
+            ("1000", 0.1, "1000.09999999999999998"),
+            ("1000.1", 0.1, "1000.19999999999999996"),
+            ("12345.678", 0.1, "12345.77799999999999958"),
+            ("99999.9", 0.1, "100000"),
+            ("123456789.1", 0.1, "123456789.19999999999708962"),
+            ("-123456789.1", -0.1, "-123456789.19999999999708962"),
+            ("1e17", 0.1, "100000000000000000.1015625"),
         ] {
-            assert_eq!(Decimal::parse(text.as_bytes()).unwrap().plus(by).to_text().unwrap(), sum, "{text} + {by}");
+            assert_eq!(Extended::parse(text.as_bytes()).unwrap().plus(by).to_text().unwrap(), sum, "{text} + {by}");
         }
-        assert_eq!(Decimal::parse(b"inf").unwrap().plus(1.0).to_text(), None);
-        assert_eq!(Decimal::ZERO.plus(f64::INFINITY).to_text(), None);
+        assert_eq!(Extended::parse(b"inf").unwrap().plus(1.0).to_text(), None);
+        assert_eq!(Extended::ZERO.plus(f64::INFINITY).to_text(), None);
     }
 
     #[test]
     fn what_is_no_number_is_refused() {
         for text in ["", " 1", "1 ", "abc", "nan", "1e999", "1..2", "--1", "1e"] {
-            assert_eq!(Decimal::parse(text.as_bytes()), None, "{text}");
+            assert_eq!(Extended::parse(text.as_bytes()), None, "{text}");
         }
     }
 }

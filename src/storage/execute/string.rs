@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::number::{Decimal, integer};
+use super::number::{Extended, integer};
 use super::{Mutated, NOT_A_FLOAT, NOT_AN_INTEGER, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, TOO_LONG, Target, bulk, error};
 use crate::base::hlc::UnixMs;
 use crate::base::op::{Expiry, SetAnswer, When, absolute};
@@ -159,10 +159,10 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) {
-        let (mut number, mut deadline, mut flags) = (Some(Decimal::ZERO), None, 0);
+        let (mut number, mut deadline, mut flags) = (Some(Extended::ZERO), None, 0);
         if let Some(view) = self.glance(to) {
             (number, deadline, flags) =
-                (Decimal::parse(view.packed.value()), view.deadline(), view.packed.client_flags());
+                (Extended::parse(view.packed.value()), view.deadline(), view.packed.client_flags());
         }
         let Some(number) = number else { return sink.reply(error(NOT_A_FLOAT)) };
         let Some(text) = number.plus(by).to_text() else { return sink.reply(error(NOT_FINITE)) };

@@ -51,7 +51,33 @@ fn a_crashed_member_is_down_everywhere_before_the_timeout_under_loss() {
 fn a_broken_link_makes_it_faster() {
     let times = detection_ms(3, 50, 0, true);
     println!("{}", line("3 nodes, hinted", &times));
-    assert!(*times.last().unwrap() <= 2_000);
+    assert!(*times.last().unwrap() <= 2_300);
+}
+
+#[test]
+fn after_a_broken_link_the_dead_are_suspect_everywhere_within_600_ms() {
+    let mut times: Vec<u64> = (0..seeds(50))
+        .map(|seed| {
+            let mut network = Network::formed(seed, 5);
+            network.crash(&name(1));
+            network.with(&name(0), |gossip, now| gossip.suspect_hint(now, &name(1)));
+            network.run_until_agreed(&[0, 2, 3, 4], 2_000)
+        })
+        .collect();
+    times.sort_unstable();
+    println!("{}", line("5 nodes, hinted, until suspect everywhere", &times));
+    assert!(*times.last().unwrap() <= 600);
+}
+
+#[test]
+fn a_broken_link_to_a_live_member_costs_it_nothing() {
+    for seed in 0..seeds(50) {
+        let mut network = Network::formed(seed, 5);
+        network.reports.clear();
+        network.with(&name(0), |gossip, now| gossip.suspect_hint(now, &name(1)));
+        network.run(3_000);
+        assert!(network.reports.is_empty(), "{:?}", network.reports);
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Tests of the packed entry: round trips at every boundary, in-place changes, ownership of shared values.
 
+use lru::LruCache;
+
 use super::*;
+use crate::base::limits::{KEY_BYTES_MAX, LARGE_VALUE_BYTES};
 
 type Table = LruCache<Packed, Slot, foldhash::fast::FixedState>;
 

@@ -1,0 +1,283 @@
+//! Connections, by data arbiter: an actor that takes streams over and keeps the list of clients, and one task per connection that decodes
+//! what a read brought, hands it to the router as one message, and writes the replies. Never executes an operation.
+//!
+//! Bound: `Admission` for what is in flight, `connections_max` over the whole node, limits per phase in `base::limits`.
+
+mod execute;
+mod native;
+mod peer;
+mod resp;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::base::counters::{Counter, Counters};
+use crate::base::hlc::UnixMs;
+use crate::base::limits::{
+    CLIENT_BYTES_PER_SEC_MIN, CLIENT_REQUEST_TIMEOUT, CLIENT_STALL_TIMEOUT, INFLIGHT_BYTES_MAX, INFLIGHT_OPS_MAX,
+    PEER_INFLIGHT_OPS_MAX, READ_CHUNK_BYTES,
+};
+use crate::net::{Handover, Stream};
+use crate::protocol::native::PREFACE;
+use crate::protocol::resp::session::Session;
+
+use super::admission::Admission;
+use super::handles::Handles;
+use super::latency::Latencies;
+
+/// How often clients are looked at for being slow or idle.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A connection to serve.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Accepted(pub Handover);
+
+/// One line per client, as `CLIENT LIST` has them, by id.
+#[derive(Message)]
+#[rtype(result = "Vec<(u64, String)>")]
+pub struct ListClients;
+
+/// What this actor counted.
+#[derive(Message)]
+#[rtype(result = "ConnectionStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Default, Clone)]
+pub struct ConnectionStats {
+    /// Counts.
+    pub counters: Counters,
+    /// Latencies by command.
+    pub latencies: Latencies,
+    /// Clients connected.
+    pub clients: usize,
+    /// Operations of clients in flight.
+    pub inflight_ops: usize,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes written to them.
+    pub bytes_out: u64,
+}
+
+/// What the connections of all arbiters share. Touched when a connection opens or closes, not by requests.
+#[derive(Debug, Default)]
+pub struct Census {
+    open: AtomicUsize,
+    next_id: AtomicU64,
+    /// Set once the node stops: requests are refused from then on.
+    pub stopping: AtomicBool,
+}
+
+/// What a connection waits for, which decides how long it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// For the client to say something.
+    Idle,
+    /// For the rest of a request.
+    Request { since: Instant, bytes: usize },
+    /// For the client to take its replies.
+    Stalled { since: Instant },
+    /// For this node.
+    Us,
+}
+
+/// One connection, as the arbiter's list has it.
+struct Entry {
+    session: RefCell<Session>,
+    waits: Cell<Waits>,
+    peer: Cell<bool>,
+    task: RefCell<Option<AbortHandle>>,
+}
+
+/// What all connections of one arbiter share.
+struct Door {
+    handles: Handles,
+    shard: usize,
+    admission: Rc<Admission>,
+    peer_admission: Rc<Admission>,
+    counters: RefCell<Counters>,
+    latencies: RefCell<Latencies>,
+    clients: RefCell<BTreeMap<u64, Rc<Entry>>>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+}
+
+impl Door {
+    fn count(&self, counter: Counter) {
+        self.counters.borrow_mut().inc(counter);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.handles.census.stopping.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> UnixMs {
+        self.handles.clock.unix_ms()
+    }
+}
+
+/// The actor.
+pub struct Connections {
+    door: Rc<Door>,
+}
+
+impl Connections {
+    /// The connections of data arbiter `shard`.
+    pub fn new(handles: Handles, shard: usize) -> Self {
+        let door = Door {
+            handles,
+            shard,
+            admission: Rc::new(Admission::new(INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
+            peer_admission: Rc::new(Admission::new(PEER_INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
+            counters: RefCell::default(),
+            latencies: RefCell::default(),
+            clients: RefCell::default(),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+        };
+        Self { door: Rc::new(door) }
+    }
+}
+
+/// Ends connections whose clients let them wait for too long.
+fn look(door: &Door) {
+    let now = door.handles.clock.monotonic();
+    let idle_max = door.handles.settings.client_timeout;
+    for entry in door.clients.borrow().values() {
+        let idle_ms = door.now().saturating_sub(entry.session.borrow().last_active());
+        let late = match entry.waits.get() {
+            Waits::Us => None,
+            Waits::Idle => {
+                let idle = idle_max.is_some_and(|max| u128::from(idle_ms) > max.as_millis()) && !entry.peer.get();
+                idle.then_some(Counter::ConnectionsIdle)
+            }
+            Waits::Request { since, bytes } => {
+                let allowed = CLIENT_REQUEST_TIMEOUT + Duration::from_secs((bytes / CLIENT_BYTES_PER_SEC_MIN) as u64);
+                (now - since > allowed).then_some(Counter::ConnectionsSlow)
+            }
+            Waits::Stalled { since } => (now - since > CLIENT_STALL_TIMEOUT).then_some(Counter::ConnectionsSlow),
+        };
+        if let Some(reason) = late {
+            door.count(reason);
+            if let Some(task) = entry.task.borrow().as_ref() {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Serves a stream to its end, whatever ends it.
+async fn serve(door: Rc<Door>, entry: Rc<Entry>, mut stream: Stream) {
+    let mut buf = BytesMut::with_capacity(READ_CHUNK_BYTES);
+    // The first byte tells the protocols apart.
+    match stream.read_buf(&mut buf).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) if buf[0] == PREFACE[0] => native::serve(&door, &entry, stream, buf).await,
+        Ok(_) => resp::serve(&door, &entry, stream, buf).await,
+    }
+}
+
+/// Takes the connection off the list however its task ends.
+struct Listed {
+    door: Rc<Door>,
+    id: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.door.clients.borrow_mut().remove(&self.id);
+        self.door.handles.census.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Actor for Connections {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::MAILBOX);
+        ctx.run_interval(LOOK_EVERY, |actor, _| look(&actor.door));
+    }
+}
+
+impl Handler<Accepted> for Connections {
+    type Result = ();
+
+    fn handle(&mut self, Accepted(stream): Accepted, _: &mut Self::Context) {
+        let Ok(mut stream) = stream.take_over() else { return };
+        let census: &Arc<Census> = &self.door.handles.census;
+        if census.open.fetch_add(1, Ordering::Relaxed) >= self.door.handles.settings.connections_max {
+            census.open.fetch_sub(1, Ordering::Relaxed);
+            self.door.count(Counter::ConnectionsRefused);
+            actix::spawn(async move {
+                let refusal = stream.write_all(b"-ERR max number of clients reached\r\n");
+                let _ = tokio::time::timeout(LOOK_EVERY, refusal).await;
+            });
+            return;
+        }
+        self.door.count(Counter::ConnectionsAccepted);
+        let id = census.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let unix = || {
+            self.door.handles.settings.unix.as_ref().map_or_else(String::new, |path| format!("{}:0", path.display()))
+        };
+        let address = |address: Option<std::net::SocketAddr>| address.map_or_else(unix, |address| address.to_string());
+        let session = Session::new(
+            id,
+            address(stream.peer_address()),
+            address(stream.local_address()),
+            self.door.handles.settings.consistency,
+            self.door.now(),
+        );
+        let entry = Rc::new(Entry {
+            session: RefCell::new(session),
+            waits: Cell::new(Waits::Idle),
+            peer: Cell::new(false),
+            task: RefCell::new(None),
+        });
+        self.door.clients.borrow_mut().insert(id, entry.clone());
+        let listed = Listed { door: self.door.clone(), id };
+        let (door, served) = (self.door.clone(), entry.clone());
+        let task = tokio::task::spawn_local(async move {
+            serve(door, served, stream).await;
+            drop(listed);
+        });
+        entry.task.replace(Some(task.abort_handle()));
+    }
+}
+
+impl Handler<ListClients> for Connections {
+    type Result = MessageResult<ListClients>;
+
+    fn handle(&mut self, _: ListClients, _: &mut Self::Context) -> Self::Result {
+        let now = self.door.now();
+        let clients = self.door.clients.borrow();
+        let lines = clients.iter().filter(|(_, entry)| !entry.peer.get());
+        MessageResult(lines.map(|(id, entry)| (*id, entry.session.borrow().line(now))).collect())
+    }
+}
+
+impl Handler<AskStats> for Connections {
+    type Result = MessageResult<AskStats>;
+
+    fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
+        let door = &self.door;
+        MessageResult(ConnectionStats {
+            counters: door.counters.borrow().clone(),
+            latencies: door.latencies.borrow().clone(),
+            clients: door.clients.borrow().values().filter(|entry| !entry.peer.get()).count(),
+            inflight_ops: door.admission.ops(),
+            bytes_in: door.bytes_in.get(),
+            bytes_out: door.bytes_out.get(),
+        })
+    }
+}

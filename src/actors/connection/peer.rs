@@ -1,0 +1,320 @@
+//! What a native frame asks for, and its answer. Each works on its own; none touches a socket.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::base::entry::Entry as Held;
+use crate::base::hlc::Version;
+use crate::base::id::RequestId;
+use crate::base::level::Level;
+use crate::base::op::Op;
+use crate::base::reply::{ReplyRef, ReplySink, Wire};
+use crate::base::slot::{PARTITIONS, Partition};
+use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
+use crate::protocol::native::frame::{self, FrameError};
+use crate::protocol::native::{Answer, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies};
+use crate::protocol::resp::Args;
+use crate::protocol::resp::encode::ReplyBuf;
+
+use super::super::local::Gone;
+use super::super::ring::Exchange;
+use super::super::router::PeerBatch;
+use super::super::store::{self, Merge, Merged, Peek, Record};
+use super::{Door, Entry, execute};
+
+type Answers = UnboundedSender<Bytes>;
+
+/// Begins to work on a frame.
+///
+/// # Errors
+/// [`FrameError`] when it is no frame a client or peer may send; nothing was done.
+pub(super) fn take(
+    door: &Rc<Door>,
+    entry: &Rc<Entry>,
+    payload: Bytes,
+    answers: &Answers,
+) -> Result<Option<JoinHandle<()>>, FrameError> {
+    let answers = answers.clone();
+    let door = door.clone();
+    Ok(Some(match frame::decode(&payload)? {
+        Message::Forward { id, forward } => {
+            let (batch, bytes) = peer_batch(&door, &payload, forward);
+            spawn_local(async move {
+                let result = coordinate(&door, batch, bytes).await;
+                send_forwarded(&answers, id, result);
+            })
+        }
+        Message::Replicate { sequence, records } => {
+            let shards = by_shard(&door, &payload, &records)?;
+            spawn_local(async move {
+                let merges = shards.into_iter().enumerate().filter(|(_, records)| !records.is_empty());
+                let merges = merges.map(|(shard, records)| door.handles.local.stores[shard].send(Merge(records)));
+                // A store that is gone ends the node; then nothing is acknowledged.
+                if let Ok(merged) = try_join_all(merges).await {
+                    send(&answers, &acknowledge(sequence, merged));
+                }
+            })
+        }
+        Message::Ask { ask: Ask::Ping, id } => {
+            send(&answers, &Message::Answer { id, answer: Answer::Pong });
+            return Ok(None);
+        }
+        Message::Ask { id, .. } => {
+            let entry = entry.clone();
+            spawn_local(async move {
+                let Ok(Message::Ask { ask, .. }) = frame::decode(&payload) else {
+                    unreachable!("the same bytes decoded a moment ago");
+                };
+                answer(&door, &entry, id, ask, &payload, &answers).await;
+            })
+        }
+        _ => return Err(FrameError::Malformed("a frame of the other side's".into())),
+    }))
+}
+
+fn send(answers: &Answers, message: &Message<'_>) {
+    // The connection may have ended; then nobody waits.
+    let _ = answers.send(frame::to_bytes(message));
+}
+
+fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch, usize) {
+    let mut ops = Vec::with_capacity(forward.ops.len());
+    let mut requests = Vec::with_capacity(forward.ops.len());
+    for (sequence, op) in &forward.ops {
+        let (key, value) = (frame::share(payload, op.key), frame::share(payload, op.value));
+        ops.push(Op { key, act: op.act, value });
+        requests.push((*sequence != 0).then_some(RequestId { router: forward.router, sequence: *sequence }));
+    }
+    let deadline = door.handles.clock.monotonic() + Duration::from_millis(u64::from(forward.timeout_ms));
+    let batch = PeerBatch {
+        ops,
+        requests,
+        all_or_none: forward.all_or_none,
+        wire: forward.wire,
+        level: forward.level,
+        deadline,
+    };
+    (batch, payload.len())
+}
+
+async fn coordinate(door: &Rc<Door>, batch: PeerBatch, bytes: usize) -> Result<ReplyBuf, Misdirected> {
+    let (count, wire) = (batch.ops.len(), batch.wire);
+    let refused = |text: &'static str| {
+        let mut replies = ReplyBuf::new(wire);
+        (0..count).for_each(|_| replies.reply(ReplyRef::Error(text.into())));
+        Ok(replies)
+    };
+    if count == 0 {
+        return Ok(ReplyBuf::new(wire));
+    }
+    if door.is_stopping() {
+        // Whoever sent this will find another replica; a stopping node is one that nobody should wait for.
+        return Err(Misdirected { epoch: 0 });
+    }
+    let Some(_permit) = door.peer_admission.admit(count, bytes) else {
+        return refused("BUSY the coordinating node is overloaded, nothing was done");
+    };
+    match door.handles.routers[door.shard].send(batch).await {
+        Ok(result) => result,
+        Err(_) => Err(Misdirected { epoch: 0 }),
+    }
+}
+
+fn send_forwarded(answers: &Answers, id: u64, result: Result<ReplyBuf, Misdirected>) {
+    let mut replies = match result {
+        Ok(replies) => replies,
+        Err(misdirected) => return send(answers, &Message::Forwarded { id, result: Err(misdirected) }),
+    };
+    let mut end = 0u32;
+    let marks = (0..replies.replies())
+        .map(|n| {
+            end += u32::try_from(replies.slices_len(n..n + 1)).expect("frames are bounded below 4 GiB");
+            (end, replies.kind(n).expect("counted a moment ago"))
+        })
+        .collect();
+    let bytes = replies.copy_to_bytes(replies.remaining());
+    send(answers, &Message::Forwarded { id, result: Ok(Replies { marks, bytes: &bytes }) });
+}
+
+fn by_shard(door: &Door, payload: &Bytes, records: &[RecordRef<'_>]) -> Result<Vec<Vec<(u32, Record)>>, FrameError> {
+    let local = &door.handles.local;
+    let mut shards: Vec<Vec<(u32, Record)>> = (0..local.stores.len()).map(|_| Vec::new()).collect();
+    for (n, record) in (0u32..).zip(records) {
+        let (partition, record) = match record {
+            RecordRef::Entry { key, entry, answered } => {
+                let answered = answered.map(|a| (a.request, a.kind, frame::share(payload, a.reply)));
+                let entry = entry.to_entry_with(|value| frame::share(payload, value));
+                (Partition::of(key), Record::Entry { key: frame::share(payload, key), entry, answered })
+            }
+            RecordRef::Floor { partition, version } if *partition < PARTITIONS => {
+                let partition = Partition(*partition);
+                (partition, Record::Floor { partition, version: *version })
+            }
+            RecordRef::Floor { .. } => return Err(FrameError::Malformed("no such partition".into())),
+        };
+        shards[local.shard_of(partition)].push((n, record));
+    }
+    Ok(shards)
+}
+
+fn acknowledge(sequence: u64, merged: Vec<Merged>) -> Message<'static> {
+    let (mut newer, mut refused) = (Vec::new(), Vec::new());
+    for merged in merged {
+        newer.extend(merged.newer);
+        refused.extend(merged.refused);
+    }
+    Message::Acknowledge { sequence, newer, refused }
+}
+
+fn partitions(bits: &[u8]) -> Option<PartitionSet> {
+    <&[u8; PARTITION_SET_BYTES]>::try_from(bits).ok().map(PartitionSet::from_bytes)
+}
+
+const NOT_PARTITIONS: Answer<'static> = Answer::Failed("ERR not a set of partitions");
+const STOPPING: Answer<'static> = Answer::Failed("SHUTDOWN the node is stopping, nothing was done");
+
+async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, payload: &Bytes, answers: &Answers) {
+    let reply = |answer: Answer<'_>| send(answers, &Message::Answer { id, answer });
+    let handles = &door.handles;
+    match ask {
+        Ask::Ping => reply(Answer::Pong),
+        Ask::Membership(theirs) => match handles.ring.send(Exchange(theirs.to_vec())).await {
+            Ok(ours) => reply(Answer::Membership(&ours)),
+            Err(_) => reply(STOPPING),
+        },
+        Ask::Entries(keys) => match entries(door, payload, &keys).await {
+            Ok(held) => reply(Answer::Entries(holdings(&keys, &held))),
+            Err(Gone) => reply(STOPPING),
+        },
+        Ask::Command { level, args } => {
+            let args = args.into_iter().map(|Key(arg)| frame::share(payload, arg)).collect();
+            let replies = command(door, entry, level, args).await;
+            reply(Answer::Reply(&replies));
+        }
+        Ask::Admin(path) => {
+            let (status, body) = handles.admin(path).await;
+            reply(Answer::Admin { status, body: body.as_bytes() });
+        }
+        about_keys => about(door, about_keys, payload, &reply).await,
+    }
+}
+
+/// Questions about many keys at once.
+async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(Answer<'_>)) {
+    let local = &door.handles.local;
+    let bits = match ask {
+        Ask::Count(bits) | Ask::RandomKey(bits) | Ask::Digests(bits) => bits,
+        Ask::Keys { partitions, .. }
+        | Ask::Scan { partitions, .. }
+        | Ask::Flush { partitions, .. }
+        | Ask::Wait { partitions, .. } => partitions,
+        Ask::Leaves(partition) | Ask::Versions { partition, .. } if partition >= PARTITIONS => {
+            return reply(NOT_PARTITIONS);
+        }
+        _ => &PartitionSet::EMPTY.to_bytes(),
+    };
+    let Some(partitions) = partitions(bits) else { return reply(NOT_PARTITIONS) };
+    let done: Result<(), Gone> = async {
+        match ask {
+            Ask::Count(_) => reply(Answer::Count(local.count(partitions).await?)),
+            Ask::RandomKey(_) => {
+                let draw = xxhash_rust::xxh3::xxh3_64(payload) ^ door.now();
+                let key = local.random_key(draw).await?;
+                reply(Answer::Keys(key.iter().map(|key| Key(key)).collect()));
+            }
+            Ask::Digests(_) => reply(Answer::Digests(local.digests(partitions).await?)),
+            Ask::Keys { pattern, .. } => {
+                let keys = local.keys(partitions, &frame::share(payload, pattern)).await?;
+                reply(Answer::Keys(keys.iter().map(|key| Key(key)).collect()));
+            }
+            Ask::Scan { from, count, pattern, .. } => {
+                let pattern = frame::share(payload, pattern);
+                let pages = local.scan(partitions, from, count as usize, &pattern).await?;
+                let page = |page: &store::ScannedPage| (page.partition.0, page.next);
+                let pages = pages.iter().map(|p| {
+                    let (partition, next) = page(p);
+                    Page { partition, keys: p.keys.iter().map(|key| Key(key)).collect(), next }
+                });
+                reply(Answer::Scanned(pages.collect()));
+            }
+            Ask::Flush { level, .. } => {
+                let met = local.flush(partitions, level).await?;
+                reply(if met {
+                    Answer::Done
+                } else {
+                    Answer::Failed("NOQUORUM too few replicas took it, applied: unknown")
+                });
+            }
+            Ask::Wait { replicas, timeout_ms, .. } => {
+                let timeout = Duration::from_millis(u64::from(timeout_ms));
+                reply(Answer::Count(local.await_replicas(partitions, replicas as usize, timeout).await? as u64));
+            }
+            Ask::Leaves(partition) => {
+                let partition = Partition(partition);
+                reply(Answer::Leaves(local.store_of(partition).send(store::Leaves(partition)).await?));
+            }
+            Ask::Versions { partition, leaf, from } => {
+                let partition = Partition(partition);
+                let ask = store::Versions { partition, leaf: usize::from(leaf), from };
+                let page = local.store_of(partition).send(ask).await?;
+                let versions = page.versions.iter().map(|(key, version)| (Key(key), *version)).collect();
+                reply(Answer::Versions { versions, next: page.next });
+            }
+            _ => reply(Answer::Failed("ERR unknown question")),
+        }
+        Ok(())
+    }
+    .await;
+    if done.is_err() {
+        reply(STOPPING);
+    }
+}
+
+/// What this node holds for each key.
+async fn entries(door: &Door, payload: &Bytes, keys: &[(Key<'_>, Version)]) -> Result<Vec<Option<Held>>, Gone> {
+    let local = &door.handles.local;
+    let mut shards: Vec<(Vec<Bytes>, Vec<usize>)> = vec![Default::default(); local.stores.len()];
+    for (n, (Key(key), _)) in keys.iter().enumerate() {
+        let (asked, places) = &mut shards[local.shard_of(Partition::of(key))];
+        asked.push(frame::share(payload, key));
+        places.push(n);
+    }
+    let asked = shards.into_iter().enumerate().filter(|(_, (asked, _))| !asked.is_empty());
+    let found =
+        join_all(asked.map(async |(shard, (asked, places))| (local.stores[shard].send(Peek(asked)).await, places)));
+    let mut all = vec![None; keys.len()];
+    for (held, places) in found.await {
+        for (held, place) in held?.into_iter().zip(places) {
+            all[place] = held;
+        }
+    }
+    Ok(all)
+}
+
+fn holdings<'a>(keys: &[(Key<'_>, Version)], held: &'a [Option<Held>]) -> Vec<Holding<'a>> {
+    let holding = |((_, have), held): (&(Key<'_>, Version), &'a Option<Held>)| match held {
+        Some(entry) if entry.version == *have => Holding::Same,
+        Some(entry) => Holding::Entry(entry.as_ref()),
+        None if *have == Version::ZERO => Holding::Same,
+        None => Holding::Nothing,
+    };
+    keys.iter().zip(held).map(holding).collect()
+}
+
+/// A command of `trellis-cli`, answered in RESP3.
+async fn command(door: &Rc<Door>, entry: &Rc<Entry>, level: Option<Level>, args: Args) -> Bytes {
+    let mut out = ReplyBuf::new(Wire::Resp3);
+    entry.session.borrow_mut().speak(Wire::Resp3, level.unwrap_or(door.handles.settings.consistency));
+    let bytes = args.iter().map(Bytes::len).sum();
+    if args.is_empty() {
+        out.push_error(b"ERR an empty command");
+    } else {
+        execute::batch(door, entry, &mut vec![args], bytes, &mut out).await;
+    }
+    out.copy_to_bytes(out.remaining())
+}

@@ -1,0 +1,285 @@
+//! The gossip actor: runs the failure detector on an arbiter of its own, carries its datagrams, and tells the ring owner what it saw.
+//! Never decides who is alive; `cluster::gossip` does. Exercised by the simulation.
+//!
+//! Bound: datagrams are read as fast as they are judged, and what the kernel can't hold it drops; the detector bounds its members.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::time::Instant;
+
+use crate::base::counters::{Counter, Counters};
+use crate::base::id::NodeId;
+use crate::base::limits::DATAGRAM_BYTES_MAX;
+use crate::cluster::gossip::{Effect, Gossip, Member, MemberState, Refusal};
+use crate::cluster::view::{Liveness, Sighting};
+use crate::net::{Net, Udp};
+
+use super::ring::{LocalDigest, PullFrom, RingActor, Sighted};
+
+/// Datagrams judged between two looks at the timers: the timers must not starve under a flood.
+const DATAGRAMS_PER_TURN: usize = 64;
+/// Seeds are looked up anew this often, as names move, and more often while nobody was found.
+const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+const RESOLVE_EVERY_ALONE: Duration = Duration::from_secs(1);
+
+/// A link to that member broke: look at it now.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Doubt(pub NodeId);
+
+/// Say good-bye and stop.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct SayGoodbye;
+
+/// What was counted.
+#[derive(Message, Debug)]
+#[rtype(result = "GossipStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Clone)]
+pub struct GossipStats {
+    /// Counts.
+    pub counters: Counters,
+    /// Whether a live member knows this node.
+    pub connected: bool,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Datagrams(Vec<(SocketAddr, Vec<u8>)>, tokio::sync::oneshot::Sender<()>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Resolved(Vec<SocketAddr>);
+
+/// The actor.
+pub struct GossipActor {
+    core: Gossip,
+    started: Instant,
+    net: Net,
+    socket: Rc<Udp>,
+    outgoing: tokio::sync::mpsc::UnboundedSender<(SocketAddr, Vec<u8>)>,
+    to_send: Option<tokio::sync::mpsc::UnboundedReceiver<(SocketAddr, Vec<u8>)>>,
+    ring: Addr<RingActor>,
+    seeds: Vec<String>,
+    timer: Option<(Instant, SpawnHandle)>,
+    counters: Counters,
+}
+
+impl GossipActor {
+    /// An actor for `core`, whose clock started at `started`.
+    pub fn new(
+        core: Gossip,
+        started: Instant,
+        net: Net,
+        socket: Udp,
+        ring: Addr<RingActor>,
+        seeds: Vec<String>,
+    ) -> Self {
+        // Unbounded, but what enters it in one turn is bounded by the core, and the writer task takes it at once.
+        let (outgoing, to_send) = tokio::sync::mpsc::unbounded_channel();
+        Self {
+            core,
+            started,
+            net,
+            socket: Rc::new(socket),
+            outgoing,
+            to_send: Some(to_send),
+            ring,
+            seeds,
+            timer: None,
+            counters: Counters::default(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Carries out what the core wants and sets the timer for when it wants to be called again.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        while let Some(effect) = self.core.next_effect() {
+            self.perform(effect);
+        }
+        let wanted = self.core.next_deadline().map(|at| self.started + Duration::from_millis(at));
+        if self.timer.as_ref().map(|(at, _)| *at) == wanted {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        if let Some(at) = wanted {
+            let handle = ctx.run_later(at.saturating_duration_since(Instant::now()), |actor, ctx| {
+                actor.timer = None;
+                actor.core.tick(actor.now_ms());
+                actor.settle(ctx);
+            });
+            self.timer = Some((at, handle));
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, bytes } => {
+                let _ = self.outgoing.send((to, bytes));
+            }
+            Effect::Member(member) => self.ring.do_send(sighted(member)),
+            Effect::Forgotten(id) => self.ring.do_send(Sighted { id, sighting: None }),
+            Effect::DigestDiffers { from, .. } => self.ring.do_send(PullFrom::Address(from)),
+            Effect::Refused { refusal, from, log } => {
+                self.counters.inc(match refusal {
+                    Refusal::Garbage => Counter::DatagramsGarbage,
+                    Refusal::Version(_) => Counter::DatagramsVersion,
+                    Refusal::Cluster => Counter::DatagramsCluster,
+                    Refusal::Full => Counter::MembersRefused,
+                });
+                if log {
+                    tracing::warn!(%from, reason = ?refusal, "datagram refused");
+                }
+            }
+            Effect::Twin { address, incarnation } => {
+                tracing::error!(%address, incarnation, "another process uses this node's id");
+            }
+        }
+    }
+
+    fn resolve(&self, ctx: &mut Context<Self>) {
+        let (net, seeds, me) = (self.net, self.seeds.clone(), ctx.address());
+        if seeds.is_empty() {
+            return;
+        }
+        actix::spawn(async move {
+            let mut found = Vec::new();
+            for seed in &seeds {
+                match net.resolve(seed).await {
+                    Ok(addresses) => found.extend(addresses),
+                    Err(error) => tracing::warn!(seed, %error, "seed not found"),
+                }
+            }
+            me.do_send(Resolved(found));
+        });
+    }
+}
+
+fn sighted(member: Member) -> Sighted {
+    let liveness = match member.state {
+        MemberState::Alive => Liveness::Alive,
+        MemberState::Suspect => Liveness::Suspect,
+        MemberState::Down | MemberState::Left => Liveness::Down,
+    };
+    let sighting = Sighting { liveness, incarnation: member.incarnation, address: member.address };
+    Sighted { id: member.id, sighting: Some(sighting) }
+}
+
+/// Reads datagrams and hands them over a few at a time, waiting for each handful to be judged.
+async fn receive(socket: Rc<Udp>, to: Addr<GossipActor>) {
+    let mut buf = [0; DATAGRAM_BYTES_MAX + 1];
+    loop {
+        let mut taken = Vec::new();
+        match socket.receive(&mut buf).await {
+            Ok((bytes, from)) => taken.push((from, buf[..bytes].to_vec())),
+            // An earlier send met a closed port; it says nothing about this socket.
+            Err(_) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+        }
+        while taken.len() < DATAGRAMS_PER_TURN
+            && let Some(Ok((bytes, from))) = futures_util::FutureExt::now_or_never(socket.receive(&mut buf))
+        {
+            taken.push((from, buf[..bytes].to_vec()));
+        }
+        let (judged, wait) = tokio::sync::oneshot::channel();
+        to.do_send(Datagrams(taken, judged));
+        if wait.await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Actor for GossipActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        actix::spawn(receive(self.socket.clone(), ctx.address()));
+        let mut to_send = self.to_send.take().expect("an actor starts once");
+        let socket = self.socket.clone();
+        actix::spawn(async move {
+            while let Some((to, bytes)) = to_send.recv().await {
+                // A datagram may be lost anywhere; the protocol lives with it.
+                if let Err(error) = socket.send(&bytes, to).await {
+                    tracing::debug!(%to, %error, "datagram not sent");
+                }
+            }
+        });
+        self.resolve(ctx);
+        self.core.tick(self.now_ms());
+        self.settle(ctx);
+    }
+}
+
+impl Handler<Datagrams> for GossipActor {
+    type Result = ();
+
+    fn handle(&mut self, Datagrams(taken, judged): Datagrams, ctx: &mut Self::Context) {
+        self.counters.add(Counter::Datagrams, taken.len() as u64);
+        // First what is overdue: an answer that waited while this node did not run must not be judged late.
+        self.core.tick(self.now_ms());
+        for (from, bytes) in taken {
+            self.core.receive(self.now_ms(), from, &bytes);
+        }
+        self.settle(ctx);
+        let _ = judged.send(());
+    }
+}
+
+impl Handler<Resolved> for GossipActor {
+    type Result = ();
+
+    fn handle(&mut self, Resolved(seeds): Resolved, ctx: &mut Self::Context) {
+        self.core.seeds(self.now_ms(), seeds);
+        self.settle(ctx);
+        let pause = if self.core.connected() { RESOLVE_EVERY } else { RESOLVE_EVERY_ALONE };
+        ctx.run_later(pause, |actor, ctx| actor.resolve(ctx));
+    }
+}
+
+impl Handler<LocalDigest> for GossipActor {
+    type Result = ();
+
+    fn handle(&mut self, ours: LocalDigest, ctx: &mut Self::Context) {
+        self.core.local_digest(ours.digest, ours.epoch);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<Doubt> for GossipActor {
+    type Result = ();
+
+    fn handle(&mut self, Doubt(node): Doubt, ctx: &mut Self::Context) {
+        self.core.suspect_hint(self.now_ms(), &node);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<SayGoodbye> for GossipActor {
+    type Result = ();
+
+    fn handle(&mut self, _: SayGoodbye, ctx: &mut Self::Context) {
+        self.core.leave(self.now_ms());
+        self.settle(ctx);
+    }
+}
+
+impl Handler<AskStats> for GossipActor {
+    type Result = MessageResult<AskStats>;
+
+    fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
+        MessageResult(GossipStats { counters: self.counters.clone(), connected: self.core.connected() })
+    }
+}

@@ -1,0 +1,378 @@
+//! A whole node: starts every actor in order, accepts connections, and stops everything in the reverse order. The only place that knows
+//! which actor lives on which arbiter. Exercised by the simulation and by every test with real processes.
+//!
+//! Start: listeners, ring, replication and store and router per data arbiter, synchronisation, gossip, connections, acceptance. Stop: refuse
+//! new requests, finish those begun, say good-bye to the failure detector, close.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
+use actix_rt::ArbiterHandle;
+use arc_swap::ArcSwap;
+
+use crate::base::hlc::Hlc;
+use crate::base::id::NodeId;
+use crate::base::level::Level;
+use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
+use crate::cluster::membership::{Held, Member, MemberState, REPLICATE_TO_ALL};
+use crate::cluster::sync::Planner;
+use crate::config::{Config, Eviction, Replication as Copies};
+use crate::net::{self, Listener, Net, Stream};
+use crate::storage::{Store, StoreConfig};
+
+use super::clock::Clock;
+use super::connection::{Accepted, Census, Connections};
+use super::gossip::{GossipActor, SayGoodbye};
+use super::handles::{Handles, Settings};
+use super::local::Local;
+use super::replication::{Identity, Replication, ViewChanged};
+use super::ring::{self, AnnounceThrough, RingActor, RingConfig, Subscribe};
+use super::router::Router;
+use super::store::StoreActor;
+use super::sync::SyncActor;
+
+/// Remote stamps further ahead than this are refused.
+const CLOCK_AHEAD_MS_MAX: u64 = 500;
+/// Time between the refusal of new requests and the closing of connections, for clients to read their last replies.
+const GRACE: Duration = Duration::from_millis(500);
+/// Pause after `accept` failed: most often too many files are open, which passes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a node did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {what}: {error}")]
+    Listen {
+        /// Which.
+        what: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The advertised host has no address.
+    #[error("cannot resolve the advertised address `{name}`: {error}")]
+    Advertise {
+        /// It.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The failure detector cannot keep such times.
+    #[error(transparent)]
+    Timing(#[from] BadTiming),
+}
+
+/// Where a node runs.
+#[derive(Clone, Copy, Debug)]
+pub struct World {
+    /// The network.
+    pub net: Net,
+    /// The clock.
+    pub clock: Clock,
+    /// Whatever is drawn at random follows from it.
+    pub seed: u64,
+    /// Whether every data arbiter and the gossip get a thread of their own; a simulated host has but one.
+    pub threads: bool,
+}
+
+/// A running node.
+pub struct Node {
+    /// How to reach its actors.
+    pub handles: Handles,
+    /// Where clients and peers reach it.
+    pub address: SocketAddr,
+    /// What it advertises.
+    pub advertised: String,
+    arbiters: Vec<Arbiter>,
+    unix: Option<std::path::PathBuf>,
+}
+
+/// One place where actors live.
+struct Home {
+    arbiter: Option<ArbiterHandle>,
+}
+
+impl Home {
+    fn start<A>(&self, make: impl FnOnce(&mut Context<A>) -> A + Send + 'static) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        match &self.arbiter {
+            Some(arbiter) => A::start_in_arbiter(arbiter, make),
+            None => A::create(make),
+        }
+    }
+}
+
+/// Starts a node. `admin_port` is that of its admin endpoint, if it has one, for others to be told.
+///
+/// # Errors
+/// [`StartError`], with nothing left running.
+pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Result<Node, StartError> {
+    let listen = |what: String| move |error| StartError::Listen { what, error };
+    let wanted = SocketAddr::new(config.host, config.port);
+    let listener = world.net.listen(wanted).await.map_err(listen(format!("tcp {wanted}")))?;
+    let address = listener.address().ok().flatten().unwrap_or(wanted);
+    let udp = world.net.udp(address).await.map_err(listen(format!("udp {address}")))?;
+    let unix = match &config.unix {
+        Some(path) => Some(net::listen_unix(path).map_err(listen(format!("unix {}", path.display())))?),
+        None => None,
+    };
+    let (advertised, reachable) = advertised(config, world.net, address).await?;
+    let incarnation = world.clock.unix_ms();
+    let draw = |salt: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&salt.to_le_bytes(), world.seed);
+    let node = config.node_id.clone().unwrap_or_else(|| random_id(draw(1), draw(2)));
+    let identity = Identity { net: world.net, cluster: config.cluster_name.clone(), node, incarnation };
+    let gossip = Gossip::new(
+        0,
+        GossipConfig {
+            node: identity.node.clone(),
+            address: reachable,
+            incarnation,
+            heartbeat_interval_ms: config.heartbeat_interval.as_millis() as u64,
+            failure_timeout_ms: config.failure_timeout.as_millis() as u64,
+            cluster: config.cluster_name.clone(),
+            seeds: Vec::new(),
+        },
+        draw(3),
+    )?;
+    let mut arbiters: Vec<Arbiter> = Vec::new();
+    let mut home = || {
+        let arbiter = world.threads.then(Arbiter::new);
+        let handle = arbiter.as_ref().map(Arbiter::handle);
+        arbiters.extend(arbiter);
+        Home { arbiter: handle }
+    };
+    let threads = if world.threads { config.threads.max(1) } else { config.threads.clamp(1, SIMULATED_SHARDS_MAX) };
+    let data: Vec<Home> = (0..threads).map(|_| home()).collect();
+    let liveness = home();
+
+    let me = member(config, &identity, &advertised, admin_port);
+    let (membership, cartographer, view) = ring::alone(&me);
+    let view = Arc::new(ArcSwap::from_pointee(view));
+    let ring_config = RingConfig { identity: identity.clone(), me, forget_after: config.forget_after };
+    let shared = view.clone();
+    let ring = liveness.start(move |_| RingActor::new(ring_config, membership, cartographer, shared));
+    let (local, sync) = start_data(config, world, &data, &identity, &view, &ring, &draw);
+    let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
+    let (seeds, to, started) = (config.seeds.clone(), ring.clone(), world.clock.monotonic());
+    let gossip = liveness.start(move |_| GossipActor::new(gossip, started, world.net, udp, to, seeds));
+    ring.do_send(AnnounceThrough(gossip.clone().recipient()));
+
+    let handles = Handles {
+        identity,
+        settings: Arc::new(settings(config, address)),
+        clock: world.clock,
+        view,
+        local,
+        routers,
+        connections: Arc::new(OnceLock::new()),
+        ring,
+        gossip,
+        sync,
+        census: Arc::new(Census::default()),
+    };
+    let connections: Vec<_> = data
+        .iter()
+        .enumerate()
+        .map(|(shard, home)| {
+            let handles = handles.clone();
+            home.start(move |_| Connections::new(handles, shard))
+        })
+        .collect();
+    handles.connections.set(connections.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
+    actix::spawn(accept(listener, connections.clone()));
+    if let Some(unix) = unix {
+        actix::spawn(accept(unix, connections));
+    }
+    Ok(Node { handles, address, advertised, arbiters, unix: config.unix.clone() })
+}
+
+/// Shards of a simulated node: enough for messages to cross between them.
+const SIMULATED_SHARDS_MAX: usize = 4;
+
+/// What others are told, and the address that gossip carries.
+async fn advertised(config: &Config, net: Net, bound: SocketAddr) -> Result<(String, SocketAddr), StartError> {
+    let Some(advertise) = &config.advertise else { return Ok((bound.to_string(), bound)) };
+    let name = format!("{}:{}", advertise.host, advertise.port.unwrap_or(bound.port()));
+    match net.resolve(&name).await {
+        Ok(found) => match found.first() {
+            Some(address) => Ok((name, *address)),
+            None => Err(StartError::Advertise { name, error: io::ErrorKind::NotFound.into() }),
+        },
+        Err(error) => Err(StartError::Advertise { name, error }),
+    }
+}
+
+fn random_id(high: u64, low: u64) -> NodeId {
+    let id = uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()).into_uuid();
+    id.to_string().parse().expect("a UUID is a name")
+}
+
+fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Option<u16>) -> Member {
+    let host = advertised.rsplit_once(':').map_or(advertised, |(host, _)| host);
+    Member {
+        id: identity.node.clone(),
+        revision: 1,
+        state: MemberState::Joined,
+        address: advertised.to_owned(),
+        admin: admin_port.map(|port| format!("{host}:{port}")),
+        weight: u16::try_from(config.weight).unwrap_or(u16::MAX),
+        zone: config.zone.clone(),
+        vnodes: u16::try_from(config.vnodes).unwrap_or(u16::MAX),
+        replication: match config.replication {
+            Copies::Copies(copies) => u16::from(copies),
+            Copies::All => REPLICATE_TO_ALL,
+        },
+        incarnation: identity.incarnation,
+        held: Held::default(),
+        ended_epoch: 0,
+    }
+}
+
+fn settings(config: &Config, address: SocketAddr) -> Settings {
+    let evicts = config.eviction == Eviction::Lru;
+    let shown = [
+        ("appendonly", "no".to_owned()),
+        ("bind", config.host.to_string()),
+        ("databases", "1".to_owned()),
+        ("maxclients", config.connections_max.to_string()),
+        ("maxmemory", config.memory_bytes_max.unwrap_or(0).to_string()),
+        ("maxmemory-policy", if evicts { "allkeys-lru" } else { "noeviction" }.to_owned()),
+        ("port", address.port().to_string()),
+        ("proto-max-bulk-len", config.value_bytes_max.to_string()),
+        ("save", String::new()),
+        ("timeout", config.client_timeout.map_or(0, |timeout| timeout.as_secs()).to_string()),
+        ("unixsocket", config.unix.as_ref().map_or_else(String::new, |path| path.display().to_string())),
+    ];
+    Settings {
+        value_bytes_max: config.value_bytes_max,
+        connections_max: config.connections_max,
+        client_timeout: config.client_timeout,
+        consistency: config.consistency,
+        unix: config.unix.clone(),
+        port: address.port(),
+        memory_bytes_max: config.memory_bytes_max.unwrap_or(0),
+        evicts,
+        shown: shown.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}
+
+/// Tells an actor of every new view.
+fn subscribe<A>(ring: &Addr<RingActor>, actor: &Addr<A>)
+where
+    A: Actor + Handler<ViewChanged>,
+    A::Context: ToEnvelope<A, ViewChanged>,
+{
+    ring.do_send(Subscribe(actor.clone().recipient()));
+}
+
+/// Starts replication senders, stores and the synchronisation.
+fn start_data(
+    config: &Config,
+    world: World,
+    homes: &[Home],
+    identity: &Identity,
+    view: &Arc<ArcSwap<crate::cluster::view::View>>,
+    ring: &Addr<RingActor>,
+    draw: &impl Fn(u64) -> u64,
+) -> (Local, Addr<SyncActor>) {
+    let shards = u16::try_from(homes.len()).expect("fewer threads than partitions");
+    let mut local = Local { stores: Vec::new(), replications: Vec::new() };
+    for (shard, home) in (0u16..).zip(homes) {
+        let (identity, drawn) = (identity.clone(), view.load_full());
+        let replication = home.start(move |_| Replication::new(identity, shard, drawn));
+        local.replications.push(replication);
+    }
+    for (shard, home) in (0u16..).zip(homes) {
+        let core = StoreConfig {
+            shard,
+            shards,
+            memory_bytes_max: config.memory_bytes_max.map_or(0, |bytes| (bytes / u64::from(shards)).max(1) as usize),
+            evict: config.eviction == Eviction::Lru,
+            value_bytes_max: config.value_bytes_max,
+            hash_seed: draw(100),
+        };
+        let hlc = Hlc::new(
+            identity.node.origin(identity.incarnation.wrapping_add(u64::from(shard) << 48)),
+            CLOCK_AHEAD_MS_MAX,
+        );
+        let (clock, replication) = (world.clock, local.replications[usize::from(shard)].clone());
+        local.stores.push(home.start(move |_| StoreActor::new(Store::new(core, hlc), clock, replication)));
+    }
+    let planner = Planner::new(world.clock.unix_ms(), !config.seeds.is_empty());
+    let (drawn, clock, own) = (view.load_full(), world.clock, local.clone());
+    let (replication, to) = (local.replications[0].clone(), ring.clone());
+    let sync = homes[0].start(move |_| SyncActor::new(planner, drawn, clock, own, replication, to));
+    for replication in &local.replications {
+        replication.do_send(super::replication::ReportTo(sync.clone().recipient()));
+        subscribe(ring, replication);
+    }
+    local.stores.iter().for_each(|store| subscribe(ring, store));
+    subscribe(ring, &sync);
+    (local, sync)
+}
+
+fn start_routers(
+    clock: Clock,
+    homes: &[Home],
+    view: &Arc<ArcSwap<crate::cluster::view::View>>,
+    local: &Local,
+    ring: &Addr<RingActor>,
+    draw: &impl Fn(u64) -> u64,
+) -> Vec<Addr<Router>> {
+    let start = |(shard, home): (usize, &Home)| {
+        let (view, local, ring) = (view.clone(), local.clone(), ring.clone());
+        let (replication, id) = (local.replications[shard].clone(), draw(1_000 + shard as u64));
+        home.start(move |_| Router::new(clock, view, local, replication, ring, id))
+    };
+    homes.iter().enumerate().map(start).collect()
+}
+
+/// Hands connections to the data arbiters in turn.
+async fn accept(listener: Listener, connections: Vec<Addr<Connections>>) {
+    for to in connections.iter().cycle() {
+        match listener.accept().await.and_then(Stream::hand_over) {
+            Ok(stream) => to.do_send(Accepted(stream)),
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Stops in order: requests under way are answered, later ones refused, then the others are told and connections close.
+    pub async fn stop(self) {
+        self.handles.census.stopping.store(true, Ordering::Relaxed);
+        let _ = self.handles.gossip.send(SayGoodbye).await;
+        let all = crate::cluster::partition_set::PartitionSet::FULL;
+        // What was acknowledged at level one leaves for the other replicas before the node does.
+        let _ = self.handles.local.await_replicas(all, usize::MAX, GRACE).await;
+        tokio::time::sleep(GRACE).await;
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        for arbiter in self.arbiters {
+            if arbiter.join().is_err() {
+                tracing::error!("an arbiter ended in a panic");
+            }
+        }
+        if let Some(path) = self.unix
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "the unix socket stays behind");
+        }
+    }
+
+    /// The level new connections begin with.
+    pub fn consistency(&self) -> Level {
+        self.handles.settings.consistency
+    }
+}

@@ -1,0 +1,412 @@
+//! The ring owner, one per node: the only writer of the membership and of the published view. Merges what others say, draws the ring
+//! anew when it changed, and tells those who asked to know. The rules live in `cluster::membership`, `cluster::ring` and `cluster::view`.
+//! Never touches a value. Exercised by the simulation.
+//!
+//! Bound: `PULLS_MAX` exchanges at a time; the membership bounds itself.
+
+mod exchange;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::time::Instant;
+
+use crate::base::counters::{Counter, Counters};
+use crate::base::id::NodeId;
+use crate::cluster::membership::{Member, MemberState, Membership};
+use crate::cluster::partition_set::PartitionSet;
+use crate::cluster::ring::Ring;
+use crate::cluster::view::{Cartographer, Liveness, PeerIx, Sighting, View};
+
+use super::replication::{Identity, ViewChanged};
+use super::router::SharedView;
+
+/// Exchanges under way at a time; a further one is asked for again by the next datagram that differs.
+const PULLS_MAX: usize = 8;
+/// How often members that are long gone are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+
+/// Exchange memberships with a node.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub enum PullFrom {
+    /// A member.
+    Peer(PeerIx),
+    /// Whoever is there.
+    Address(SocketAddr),
+}
+
+/// A membership from another node; answered with the merged one.
+#[derive(Message, Debug)]
+#[rtype(result = "Vec<u8>")]
+pub struct Exchange(pub Vec<u8>);
+
+/// The failure detector's news.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Sighted {
+    /// Who.
+    pub id: NodeId,
+    /// What is known; `None` when the detector has forgotten the member.
+    pub sighting: Option<Sighting>,
+}
+
+/// This node holds all of these partitions, as data of this founding.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Holds {
+    /// Which.
+    pub partitions: PartitionSet,
+    /// Where the data descends from.
+    pub founding: u64,
+}
+
+/// Take a member out of the ring.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<(), String>")]
+pub enum Remove {
+    /// It hands its data over first; to be told to the member itself.
+    Leave,
+    /// It has handed everything over.
+    Left,
+    /// It is dead.
+    Forget(NodeId),
+}
+
+/// Somebody who wants every new view.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Subscribe(pub Recipient<ViewChanged>);
+
+/// The membership and what was counted.
+#[derive(Message, Debug)]
+#[rtype(result = "RingStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Clone)]
+pub struct RingStats {
+    /// Everybody there is or was.
+    pub membership: Membership,
+    /// Counts.
+    pub counters: Counters,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Pulled {
+    from: SocketAddr,
+    membership: Option<Vec<u8>>,
+}
+
+/// What the ring owner is told at its start.
+pub struct RingConfig {
+    /// Who this node is.
+    pub identity: Identity,
+    /// What it says of itself.
+    pub me: Member,
+    /// A member down for this long is forgotten; `None` never.
+    pub forget_after: Option<Duration>,
+}
+
+/// The actor.
+pub struct RingActor {
+    config: RingConfig,
+    membership: Membership,
+    sightings: BTreeMap<NodeId, Sighting>,
+    down_since: BTreeMap<NodeId, Instant>,
+    cartographer: Cartographer,
+    ring: Arc<Ring>,
+    view: SharedView,
+    subscribers: Vec<Recipient<ViewChanged>>,
+    digest: Option<Recipient<LocalDigest>>,
+    pulling: BTreeSet<SocketAddr>,
+    leaving: bool,
+    counters: Counters,
+}
+
+/// What this node's membership hashes to; goes out with every datagram.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct LocalDigest {
+    /// Of the membership.
+    pub digest: u64,
+    /// Of the ring.
+    pub epoch: u64,
+}
+
+/// Who carries the digest out.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AnnounceThrough(pub Recipient<LocalDigest>);
+
+/// The membership of a node that knows only itself, and the picture it gives.
+///
+/// # Panics
+/// If `me` is no valid member; configuration is checked before.
+pub fn alone(me: &Member) -> (Membership, Cartographer, View) {
+    let mut membership = Membership::default();
+    membership.join(me.clone()).expect("a checked configuration makes a valid member");
+    let mut cartographer = Cartographer::new(me.id.clone());
+    let view = cartographer.draw(&membership, Arc::new(Ring::build(&membership)), &BTreeMap::new());
+    (membership, cartographer, view)
+}
+
+impl RingActor {
+    /// The owner of `view`, which shows what [`alone`] gave.
+    pub fn new(config: RingConfig, membership: Membership, cartographer: Cartographer, view: SharedView) -> Self {
+        let ring = view.load().ring.clone();
+        Self {
+            config,
+            membership,
+            sightings: BTreeMap::new(),
+            down_since: BTreeMap::new(),
+            cartographer,
+            ring,
+            view,
+            subscribers: Vec::new(),
+            digest: None,
+            pulling: BTreeSet::new(),
+            leaving: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Merges a membership. False if it was refused.
+    fn merge(&mut self, bytes: &[u8], from: Option<SocketAddr>) -> bool {
+        let merged = exchange::decode(bytes).and_then(|theirs| {
+            let changes = self.membership.merge(&theirs).map_err(|refused| refused.to_string())?;
+            Ok(!changes.is_empty())
+        });
+        match merged {
+            Ok(changed) => {
+                self.counters.inc(Counter::MembershipPulls);
+                if changed {
+                    self.stay();
+                    self.publish(true);
+                }
+                true
+            }
+            Err(reason) => {
+                self.counters.inc(Counter::NativeErrors);
+                tracing::warn!(from = from.map(tracing::field::display), reason, "membership refused");
+                false
+            }
+        }
+    }
+
+    /// A node that runs and has not left is a member, whatever others believed meanwhile.
+    fn stay(&mut self) {
+        if self.leaving {
+            return;
+        }
+        let known = self.membership.member(&self.config.me.id);
+        if known.is_some_and(|m| m.state == MemberState::Joined && m.incarnation == self.config.me.incarnation) {
+            return;
+        }
+        match self.membership.join(self.config.me.clone()) {
+            Ok(true) => tracing::info!("joined the ring again"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "cannot be a member"),
+        }
+    }
+
+    fn publish(&mut self, ring_changed: bool) {
+        if ring_changed && self.ring.epoch() != self.membership.epoch() {
+            self.ring = Arc::new(Ring::build(&self.membership));
+        }
+        let view = Arc::new(self.cartographer.draw(&self.membership, self.ring.clone(), &self.sightings));
+        self.view.store(view.clone());
+        for subscriber in &self.subscribers {
+            subscriber.do_send(ViewChanged(view.clone()));
+        }
+        if let Some(digest) = &self.digest {
+            digest.do_send(LocalDigest { digest: self.membership.digest(), epoch: self.membership.epoch() });
+        }
+    }
+
+    fn pull(&mut self, from: SocketAddr, ctx: &mut Context<Self>) {
+        if self.pulling.len() >= PULLS_MAX || !self.pulling.insert(from) {
+            return;
+        }
+        let identity = self.config.identity.clone();
+        let ours = exchange::encode(&self.membership);
+        let me = ctx.address();
+        actix::spawn(async move {
+            let membership = exchange::exchange(&identity, from, &ours).await.map_err(|error| {
+                tracing::debug!(%from, %error, "membership not pulled");
+            });
+            me.do_send(Pulled { from, membership: membership.ok() });
+        });
+    }
+
+    /// Forgets members that have been down for too long. One node does it, the first of the living, so that a rejoin is not met by several
+    /// late verdicts.
+    fn forget_the_dead(&mut self) {
+        let Some(after) = self.config.forget_after else { return };
+        let view = self.view.load_full();
+        let first = view.peers().filter(|(_, p)| p.liveness == Liveness::Alive).map(|(_, p)| &p.member.id).min();
+        if first != Some(&self.config.me.id) {
+            return;
+        }
+        let gone: Vec<NodeId> = self
+            .membership
+            .present()
+            .filter(|member| self.down_since.get(&member.id).is_some_and(|since| since.elapsed() >= after))
+            .map(|member| member.id.clone())
+            .collect();
+        for id in &gone {
+            tracing::warn!(node = %id, "forgotten: down for too long");
+            if self.membership.forget(id).is_err() {
+                tracing::error!(node = %id, "could not be forgotten");
+            }
+            self.down_since.remove(id);
+        }
+        if !gone.is_empty() {
+            self.publish(true);
+        }
+    }
+
+    fn note_sighting(&mut self, id: NodeId, sighting: Option<Sighting>) {
+        match sighting {
+            Some(seen) if seen.liveness == Liveness::Alive => {
+                self.down_since.remove(&id);
+            }
+            _ => {
+                self.down_since.entry(id.clone()).or_insert_with(Instant::now);
+            }
+        }
+        match sighting {
+            Some(sighting) => self.sightings.insert(id, sighting),
+            None => self.sightings.remove(&id),
+        };
+    }
+}
+
+impl Actor for RingActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::MAILBOX);
+        if self.config.forget_after.is_some() {
+            ctx.run_interval(FORGET_EVERY, |actor, _| actor.forget_the_dead());
+        }
+    }
+}
+
+impl Handler<PullFrom> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, pull: PullFrom, ctx: &mut Self::Context) {
+        let address = match pull {
+            PullFrom::Address(address) => Some(address),
+            PullFrom::Peer(peer) => self.view.load().peer(peer).and_then(|peer| peer.address),
+        };
+        if let Some(address) = address {
+            self.pull(address, ctx);
+        }
+    }
+}
+
+impl Handler<Pulled> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, pulled: Pulled, _: &mut Self::Context) {
+        self.pulling.remove(&pulled.from);
+        if let Some(bytes) = pulled.membership {
+            self.merge(&bytes, Some(pulled.from));
+        }
+    }
+}
+
+impl Handler<Exchange> for RingActor {
+    type Result = MessageResult<Exchange>;
+
+    fn handle(&mut self, Exchange(bytes): Exchange, _: &mut Self::Context) -> Self::Result {
+        self.merge(&bytes, None);
+        MessageResult(exchange::encode(&self.membership))
+    }
+}
+
+impl Handler<Sighted> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, seen: Sighted, ctx: &mut Self::Context) {
+        let before = self.sightings.get(&seen.id).copied();
+        self.note_sighting(seen.id.clone(), seen.sighting);
+        if before == seen.sighting {
+            return;
+        }
+        if let Some(sighting) = seen.sighting {
+            let known = self.membership.member(&seen.id).is_some_and(|m| m.incarnation == sighting.incarnation);
+            tracing::info!(node = %seen.id, state = ?sighting.liveness, address = %sighting.address, "member");
+            if sighting.liveness == Liveness::Alive && !known {
+                self.pull(sighting.address, ctx);
+            }
+        }
+        self.publish(false);
+    }
+}
+
+impl Handler<Holds> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, holds: Holds, _: &mut Self::Context) {
+        let me = &self.config.me;
+        match self.membership.set_held(&me.id, me.incarnation, holds.partitions, holds.founding) {
+            Ok(true) => self.publish(false),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "cannot say what this node holds"),
+        }
+    }
+}
+
+impl Handler<Remove> for RingActor {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, remove: Remove, _: &mut Self::Context) -> Self::Result {
+        let me = &self.config.me.id;
+        let changed = match &remove {
+            Remove::Leave => self.membership.leave(me),
+            Remove::Left => self.membership.left(me),
+            Remove::Forget(id) if id == me => return Err("a node can't forget itself; let it leave".into()),
+            Remove::Forget(id) => {
+                if self.sightings.get(id).is_some_and(|seen| seen.liveness == Liveness::Alive) {
+                    return Err(format!("`{id}` is alive; let it leave"));
+                }
+                self.membership.forget(id)
+            }
+        };
+        self.leaving |= !matches!(remove, Remove::Forget(_));
+        changed.map_err(|refused| refused.to_string()).map(|_| self.publish(true))
+    }
+}
+
+impl Handler<Subscribe> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, Subscribe(subscriber): Subscribe, _: &mut Self::Context) {
+        subscriber.do_send(ViewChanged(self.view.load_full()));
+        self.subscribers.push(subscriber);
+    }
+}
+
+impl Handler<AnnounceThrough> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, AnnounceThrough(recipient): AnnounceThrough, _: &mut Self::Context) {
+        recipient.do_send(LocalDigest { digest: self.membership.digest(), epoch: self.membership.epoch() });
+        self.digest = Some(recipient);
+    }
+}
+
+impl Handler<AskStats> for RingActor {
+    type Result = MessageResult<AskStats>;
+
+    fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
+        MessageResult(RingStats { membership: self.membership.clone(), counters: self.counters.clone() })
+    }
+}

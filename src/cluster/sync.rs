@@ -1,0 +1,314 @@
+//! Decides what to compare with whom, so that replicas become equal: after a link was lost, a member came (back), or ownership moved; what
+//! this node may claim to hold; and what it may drop. Never compares or sends anything itself. Tested in `sync/tests.rs`.
+//!
+//! Ownership moves without a cut-over: a new owner claims a partition when it has compared it with everybody who might have something of it,
+//! an old one keeps it until every owner has claimed it (after Garage's layout transitions).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::hlc::UnixMs;
+use crate::base::slot::Partition;
+
+use super::partition_set::PartitionSet;
+use super::view::{Liveness, PeerIx, View};
+
+#[cfg(test)]
+mod tests;
+
+/// Partitions compared in one session.
+pub const PARTITIONS_PER_SESSION: usize = 64;
+/// Every shared partition is compared this often, whatever happened.
+const ROUND_EVERY_MS: u64 = 10_000;
+/// After a change of ownership, coordinators may for this long not know of it and write to the old owners alone.
+const SETTLE_MS: u64 = 1_500;
+/// A node whose seeds do not answer for this long founds a cluster of its own.
+const FOUND_ALONE_AFTER_MS: u64 = 10_000;
+/// A pair that could not be compared is tried again after this time.
+const RETRY_MS: u64 = 500;
+
+/// What comparing one partition with one peer came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Keys that differed, in either direction.
+    pub differing: usize,
+    /// Keys brought here that had been written longer ago than a replica may lag behind in ordinary life.
+    pub pulled_old: usize,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Compare these partitions with that peer, both ways.
+    Compare(PeerIx, PartitionSet),
+    /// Publish that this node holds these partitions.
+    Claim {
+        /// All it holds.
+        partitions: PartitionSet,
+        /// Where its data descends from.
+        founding: u64,
+    },
+    /// Drop the data of these partitions.
+    Drop(PartitionSet),
+}
+
+/// What is known of one pair of partition and peer since the pair came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pair {
+    /// The life of the peer.
+    incarnation: u64,
+    /// Compared, with nothing old missing here.
+    clean: bool,
+}
+
+/// The plan.
+#[derive(Debug)]
+pub struct Planner {
+    has_seeds: bool,
+    started_ms: UnixMs,
+    founding: Option<u64>,
+    held: PartitionSet,
+    pending: BTreeMap<PeerIx, PartitionSet>,
+    pairs: BTreeMap<(Partition, PeerIx), Pair>,
+    changed_ms: BTreeMap<Partition, UnixMs>,
+    not_before_ms: BTreeMap<PeerIx, UnixMs>,
+    busy: BTreeSet<PeerIx>,
+    next_round_ms: UnixMs,
+    round: Option<Round>,
+    last_round: Option<(UnixMs, usize)>,
+}
+
+/// A round under way: what of it is still to be compared, and how many keys differed.
+#[derive(Debug, Default)]
+struct Round {
+    left: BTreeMap<PeerIx, PartitionSet>,
+    differing: usize,
+}
+
+impl Planner {
+    /// For a node started at `now`. Without seeds it founds a cluster: it holds everything there is, which is nothing.
+    pub fn new(now: UnixMs, has_seeds: bool) -> Self {
+        Self {
+            has_seeds,
+            started_ms: now,
+            founding: (!has_seeds).then_some(now),
+            held: if has_seeds { PartitionSet::EMPTY } else { PartitionSet::FULL },
+            pending: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            changed_ms: BTreeMap::new(),
+            not_before_ms: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            next_round_ms: now + ROUND_EVERY_MS,
+            round: None,
+            last_round: None,
+        }
+    }
+
+    /// What this node holds, by its own knowledge.
+    pub fn held(&self) -> PartitionSet {
+        self.held
+    }
+
+    /// Time and divergent keys of the last completed round.
+    pub fn last_round(&self) -> Option<(UnixMs, usize)> {
+        self.last_round
+    }
+
+    /// Partitions this node owns and can't claim yet.
+    pub fn syncing(&self, view: &View) -> usize {
+        usize::from(view.owned().difference(&self.held).count())
+    }
+
+    /// The cluster looks different: new pairs must be compared.
+    pub fn view_changed(&mut self, view: &View, now: UnixMs) {
+        self.bow_to_other_founding(view);
+        let mut pairs = BTreeMap::new();
+        for partition in Partition::all() {
+            let route = view.route(partition);
+            let concerned = route.owners.contains(&view.me) || self.held.contains(partition);
+            for peer in route.replicas().filter(|peer| concerned && *peer != view.me) {
+                let Some(incarnation) = alive(view, peer) else { continue };
+                let known = self.pairs.get(&(partition, peer)).filter(|pair| pair.incarnation == incarnation).copied();
+                if known.is_none() {
+                    self.pending.entry(peer).or_insert(PartitionSet::EMPTY).insert(partition);
+                    self.changed_ms.insert(partition, now);
+                }
+                pairs.insert((partition, peer), known.unwrap_or(Pair { incarnation, clean: false }));
+            }
+        }
+        self.pairs = pairs;
+        self.pending.retain(|peer, _| alive(view, *peer).is_some());
+        if let Some(round) = &mut self.round {
+            round.left.retain(|peer, _| alive(view, *peer).is_some());
+        }
+    }
+
+    /// When a node that founded a cluster meets one whose claims outweigh its own, it holds nothing any more and asks that one.
+    fn bow_to_other_founding(&mut self, view: &View) {
+        let claimed = view.claimed();
+        let outweighed = claimed.iter().any(|p| {
+            let holders = &view.route(p).holders;
+            !holders.is_empty() && !holders.contains(&view.me)
+        });
+        let theirs = view.others().find(|(ix, peer)| {
+            Some(peer.member.held.founding) != self.founding
+                && Partition::all().any(|p| view.route(p).holders.contains(ix))
+        });
+        if let Some((_, peer)) = theirs.filter(|_| outweighed || self.founding.is_none()) {
+            self.founding = Some(peer.member.held.founding);
+            if outweighed {
+                self.held = PartitionSet::EMPTY;
+                self.pairs.clear();
+            }
+        }
+    }
+
+    /// A peer may have missed writes to these partitions.
+    pub fn diverged(&mut self, peer: PeerIx, partitions: &PartitionSet) {
+        let pending = self.pending.entry(peer).or_insert(PartitionSet::EMPTY);
+        *pending = pending.union(partitions);
+    }
+
+    /// One partition has been compared.
+    pub fn compared(&mut self, peer: PeerIx, partition: Partition, came_to: Compared) {
+        if let Some(pair) = self.pairs.get_mut(&(partition, peer)) {
+            pair.clean = came_to.pulled_old == 0;
+            if !pair.clean {
+                self.pending.entry(peer).or_insert(PartitionSet::EMPTY).insert(partition);
+            }
+        }
+        if let Some(round) = &mut self.round {
+            round.differing += came_to.differing;
+            if let Some(left) = round.left.get_mut(&peer) {
+                left.remove(partition);
+            }
+        }
+    }
+
+    /// A session is over; `left` of its partitions could not be compared.
+    pub fn session_over(&mut self, peer: PeerIx, left: &PartitionSet, now: UnixMs) {
+        self.busy.remove(&peer);
+        if !left.is_empty() {
+            self.diverged(peer, left);
+            self.not_before_ms.insert(peer, now + RETRY_MS);
+        }
+    }
+
+    /// What to do now, at most one thing per peer at a time; `filled` are the partitions that hold any data here.
+    pub fn steps(&mut self, view: &View, filled: &PartitionSet, now: UnixMs) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.found(view, now);
+        self.claim(view, now, &mut steps);
+        self.give_back(view, filled, now, &mut steps);
+        self.begin_round(view, now);
+        for (peer, pending) in &mut self.pending {
+            let waits = self.not_before_ms.get(peer).is_some_and(|at| *at > now) || self.busy.contains(peer);
+            if waits || alive(view, *peer).is_none() {
+                continue;
+            }
+            let chosen: PartitionSet = pending.iter().take(PARTITIONS_PER_SESSION).collect();
+            if !chosen.is_empty() {
+                *pending = pending.difference(&chosen);
+                self.busy.insert(*peer);
+                steps.push(Step::Compare(*peer, chosen));
+            }
+        }
+        steps
+    }
+
+    /// Founds a cluster when nobody answers.
+    fn found(&mut self, view: &View, now: UnixMs) {
+        let alone = view.others().all(|(_, peer)| peer.liveness == Liveness::Down);
+        if self.has_seeds && self.founding.is_none() && alone && now >= self.started_ms + FOUND_ALONE_AFTER_MS {
+            self.founding = Some(now);
+            self.held = PartitionSet::FULL;
+        }
+    }
+
+    /// Claims what has been compared with everybody who might have something of it.
+    fn claim(&mut self, view: &View, now: UnixMs, steps: &mut Vec<Step>) {
+        let alone = view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
+        for partition in view.owned().difference(&self.held).iter() {
+            let route = view.route(partition);
+            let settled = self.changed_ms.get(&partition).is_none_or(|at| *at + SETTLE_MS <= now);
+            let compared = |peer: &PeerIx| self.pairs.get(&(partition, *peer)).is_some_and(|pair| pair.clean);
+            let living = route.replicas().filter(|peer| *peer != view.me && view.is_alive(*peer));
+            let heard = route.holders.iter().filter(|peer| compared(peer)).count();
+            let enough = route.holders.is_empty() || heard > route.holders.len() / 2;
+            if settled && !alone && enough && living.into_iter().all(|peer| compared(&peer)) {
+                self.held.insert(partition);
+            }
+        }
+        if self.held != view.claimed() {
+            // The first claim of all settles where the data descends from.
+            let founding = *self.founding.get_or_insert(self.started_ms);
+            steps.push(Step::Claim { partitions: self.held, founding });
+        }
+    }
+
+    /// Gives back what others own and hold: the claim first, the data once nobody counts on it.
+    fn give_back(&mut self, view: &View, filled: &PartitionSet, now: UnixMs, steps: &mut Vec<Step>) {
+        let owned = view.owned();
+        let mut drop = PartitionSet::EMPTY;
+        for partition in filled.union(&self.held).difference(&owned).iter() {
+            let route = view.route(partition);
+            let all_hold = !route.owners.is_empty()
+                && route.owners.iter().all(|owner| view.is_alive(*owner) && route.holders.contains(owner));
+            if !all_hold {
+                continue;
+            }
+            let unclean: Vec<PeerIx> = route
+                .owners
+                .iter()
+                .copied()
+                .filter(|owner| self.pairs.get(&(partition, *owner)).is_none_or(|pair| !pair.clean))
+                .collect();
+            if self.held.contains(partition) {
+                if unclean.is_empty() {
+                    self.held.remove(partition);
+                    self.changed_ms.insert(partition, now);
+                }
+            } else if self.changed_ms.get(&partition).is_none_or(|at| *at + SETTLE_MS <= now) {
+                // A stray: written here by someone who did not know better. Its owners get it before it goes.
+                if unclean.is_empty() {
+                    drop.insert(partition);
+                }
+                for owner in unclean {
+                    let incarnation = alive(view, owner).unwrap_or_default();
+                    self.pairs.entry((partition, owner)).or_insert(Pair { incarnation, clean: false });
+                    self.pending.entry(owner).or_insert(PartitionSet::EMPTY).insert(partition);
+                }
+            }
+        }
+        if !drop.is_empty() {
+            self.pairs.retain(|(partition, _), _| !drop.contains(*partition));
+            steps.push(Step::Drop(drop));
+        }
+    }
+
+    /// Starts comparing everything with everybody when it is time, and notes the end of the round before.
+    fn begin_round(&mut self, view: &View, now: UnixMs) {
+        if let Some(round) = self.round.take_if(|round| round.left.values().all(PartitionSet::is_empty)) {
+            self.last_round = Some((now, round.differing));
+        }
+        if now < self.next_round_ms || self.round.is_some() {
+            return;
+        }
+        self.next_round_ms = now + ROUND_EVERY_MS;
+        let mut round = Round::default();
+        for partition in view.owned().iter() {
+            for peer in view.route(partition).owners.iter().filter(|peer| **peer != view.me && view.is_alive(**peer)) {
+                round.left.entry(*peer).or_insert(PartitionSet::EMPTY).insert(partition);
+            }
+        }
+        for (peer, partitions) in &round.left {
+            let pending = self.pending.entry(*peer).or_insert(PartitionSet::EMPTY);
+            *pending = pending.union(partitions);
+        }
+        self.round = Some(round);
+    }
+}
+
+/// The life of a living peer.
+fn alive(view: &View, peer: PeerIx) -> Option<u64> {
+    view.peer(peer).filter(|peer| peer.liveness == Liveness::Alive).map(|peer| peer.member.incarnation)
+}
