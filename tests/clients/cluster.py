@@ -140,14 +140,16 @@ class Node(Process):
 
 
 @contextlib.contextmanager
-def cluster(size, *options, ports=False, settled=True):
+def cluster(size, *options, ports=False, settled=True, named=False):
     """`size` nodes, the first of them the seed of the others. With `ports` they are started by number, as people do,
-    and can return at the same address. With `settled` all of them have met before anyone uses them."""
+    and can return at the same address. With `settled` all of them have met before anyone uses them. With `named`
+    they keep their identity when they return."""
     nodes, folder = [], Path(tempfile.mkdtemp(prefix="trellis-"))
     try:
         for i in range(size):
             port = free_port([node.port for node in nodes]) if ports else 0
-            nodes.append(Node([node.address for node in nodes[:1]], options, port, folder / f"node{i}.log"))
+            each = [*options, "--node-id", f"node{i}"] if named else options
+            nodes.append(Node([node.address for node in nodes[:1]], each, port, folder / f"node{i}.log"))
         if settled:
             eventually(lambda: all(met(node, nodes) for node in nodes), f"{size} nodes see each other alive and are ready", 30)
         yield nodes

@@ -123,12 +123,12 @@ def memory_table(options):
             full = settled_bytes(server)
         finally:
             server.kill()
-        each, goal = full / options.entries, ""
+        each, goal = (full - empty) / options.entries, ""
         if name.startswith("trellis"):
             goal = f"<= 172{'' if each <= 172 else ' MISSED'}"
             if each > 172:
-                stage.misses.append(f"{name}: {each:.0f} bytes an entry")
-        print(f"| {name} | {stage.mib(empty)} | {stage.mib(full)} | {each:.1f} | {(full - empty) / options.entries:.1f} | {goal} |", flush=True)
+                stage.misses.append(f"{name}: {each:.1f} bytes an entry")
+        print(f"| {name} | {stage.mib(empty)} | {stage.mib(full)} | {full / options.entries:.1f} | {each:.1f} | {goal} |", flush=True)
 
 
 def first_line(*command):

@@ -205,11 +205,7 @@ def main():
     parser.add_argument("--same-id", action="store_true", help="the node returns under its old --node-id")
     options = stage.parsed(parser)
     pairs = [(b"base:%d" % i, b"value %d" % i) for i in range(options.keys)]
-    with cluster(3, "--consistency", options.consistency, ports=True) as nodes:
-        if options.same_id:
-            nodes[VICTIM].stop()
-            nodes[VICTIM] = nodes[VICTIM].again([nodes[0].address], [*nodes[VICTIM].options, "--node-id", "returning"])
-            eventually(lambda: all(n.states().get(nodes[VICTIM].address) == "alive" for n in nodes), "the named node has joined", 30)
+    with cluster(3, "--consistency", options.consistency, ports=True, named=options.same_id) as nodes:
         load(nodes[0].host, nodes[0].port, pairs)
         killed(nodes, options, pairs)
         returned(nodes, options, pairs)
