@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def arguments(description):
 
 def parsed(parser):
     options = parser.parse_args()
+    # Told to stop, it still stops what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ["TRELLIS_BIN"] = options.bin
     return options
 
