@@ -1,6 +1,7 @@
 //! Floor 3, sockets: the one seam between the node and a network. The operating system's, or under the `sim` feature the simulator's,
 //! chosen at run time. Holds no policy: it neither retries nor decides whom to talk to. Exercised by every test that runs a node.
 
+pub mod client;
 mod stream;
 mod udp;
 pub mod write;
@@ -29,7 +30,6 @@ pub enum Net {
 }
 
 /// A bound TCP or Unix listener.
-
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
