@@ -30,7 +30,7 @@ use super::connection::{Accepted, Census, Connections};
 use super::gossip::{GossipActor, SayGoodbye};
 use super::handles::{Handles, Settings};
 use super::local::Local;
-use super::replication::{Identity, Replication, ViewChanged};
+use super::replication::{Identity, Replication, ReportTo, ViewChanged};
 use super::ring::{self, AnnounceThrough, RingActor, RingConfig, Subscribe};
 use super::router::Router;
 use super::store::StoreActor;
@@ -163,6 +163,9 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     let (seeds, to, started) = (config.seeds.clone(), ring.clone(), world.clock.monotonic());
     let gossip = liveness.start(move |_| GossipActor::new(gossip, started, world.net, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
+    for replication in &local.replications {
+        replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });
+    }
 
     let handles = Handles {
         identity,
@@ -310,7 +313,6 @@ fn start_data(
     let (replication, to) = (local.replications[0].clone(), ring.clone());
     let sync = homes[0].start(move |_| SyncActor::new(planner, drawn, clock, own, replication, to));
     for replication in &local.replications {
-        replication.do_send(super::replication::ReportTo(sync.clone().recipient()));
         subscribe(ring, replication);
     }
     local.stores.iter().for_each(|store| subscribe(ring, store));

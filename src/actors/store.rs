@@ -18,9 +18,9 @@ use crate::base::reply::{ReplyKind, ReplyRef, ReplySink, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::protocol::native::frame;
-use crate::protocol::native::{Answered, PartitionDigest, RecordRef};
+use crate::protocol::native::{Answered, LeafPosition, PartitionDigest, RecordRef};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::{Applied, Outcome, RecentRequests, Restamped, Store};
+use crate::storage::{Applied, LEAVES, Outcome, RecentRequests, Restamped, Store};
 
 use super::clock::Clock;
 use super::replication::{Committed, Outgoing, Replicate, Replication, ViewChanged};
@@ -172,16 +172,16 @@ pub struct Digests(pub PartitionSet);
 #[rtype(result = "Vec<u64>")]
 pub struct Leaves(pub Partition);
 
-/// Keys and versions of one leaf.
+/// Keys and versions of some leaves of a partition.
 #[derive(Message, Debug)]
 #[rtype(result = "VersionsPage")]
 pub struct Versions {
-    /// Of which partition.
+    /// Of which.
     pub partition: Partition,
-    /// Which.
-    pub leaf: usize,
+    /// A bit each.
+    pub leaves: u64,
     /// Where to go on.
-    pub from: u64,
+    pub from: LeafPosition,
 }
 
 /// A page of [`Versions`].
@@ -190,7 +190,7 @@ pub struct VersionsPage {
     /// In an order all nodes share.
     pub versions: Vec<(Bytes, Version)>,
     /// Where to go on.
-    pub next: Option<u64>,
+    pub next: Option<LeafPosition>,
 }
 
 /// Forget these partitions' data: others have it.
@@ -527,8 +527,25 @@ impl Handler<Versions> for StoreActor {
     type Result = MessageResult<Versions>;
 
     fn handle(&mut self, ask: Versions, _: &mut Self::Context) -> Self::Result {
-        let page = self.core.leaf_versions(ask.partition, ask.leaf, ask.from, VERSIONS_PER_PAGE);
-        MessageResult(VersionsPage { versions: page.versions, next: page.next })
+        let mut found = VersionsPage::default();
+        let mut at = ask.from;
+        while usize::from(at.leaf) < LEAVES {
+            if ask.leaves >> at.leaf & 1 == 1 {
+                let room = VERSIONS_PER_PAGE.saturating_sub(found.versions.len());
+                if room == 0 {
+                    found.next = Some(at);
+                    break;
+                }
+                let page = self.core.leaf_versions(ask.partition, usize::from(at.leaf), at.position, room);
+                found.versions.extend(page.versions);
+                if let Some(position) = page.next {
+                    found.next = Some(LeafPosition { leaf: at.leaf, position });
+                    break;
+                }
+            }
+            at = LeafPosition { leaf: at.leaf + 1, position: 0 };
+        }
+        MessageResult(found)
     }
 }
 

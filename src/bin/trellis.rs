@@ -34,6 +34,11 @@ fn main() -> ExitCode {
         eprintln!("trellis: {error}");
         return ExitCode::from(BAD_SETTINGS);
     }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        // Huge pages round every small allocation pool up to 2 MiB: 16 MiB more for an idle node, 60 KiB more for an idle connection.
+        tracing::warn!(%error, "huge pages stay on: the node will use more memory than it accounts for");
+    }
     let fault = FAULT.get_or_init(Notify::new);
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

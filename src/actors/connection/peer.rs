@@ -258,9 +258,9 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
                 let partition = Partition(partition);
                 reply(Answer::Leaves(local.store_of(partition).send(store::Leaves(partition)).await?));
             }
-            Ask::Versions { partition, leaf, from } => {
+            Ask::Versions { partition, leaves, from } => {
                 let partition = Partition(partition);
-                let ask = store::Versions { partition, leaf: usize::from(leaf), from };
+                let ask = store::Versions { partition, leaves, from };
                 let page = local.store_of(partition).send(ask).await?;
                 let versions = page.versions.iter().map(|(key, version)| (Key(key), *version)).collect();
                 reply(Answer::Versions { versions, next: page.next });

@@ -14,6 +14,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
 use crate::base::hlc::Version;
@@ -23,12 +24,13 @@ use crate::base::slot::Partition;
 use crate::cluster::outbox::{Posted, Ticket};
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::tally::{Progress, Tally};
-use crate::cluster::view::{Peer, PeerIx, Required, View};
+use crate::cluster::view::{Liveness, Peer, PeerIx, Required, View};
 use crate::net::Net;
 use crate::protocol::native::Message as Native;
 use crate::protocol::native::frame::{self, Call};
 
 use self::outlet::{Outlet, Verdict};
+use super::gossip::Doubt;
 
 /// How often silent links are looked at, while anything is outstanding.
 const WATCH_EVERY: Duration = Duration::from_millis(40);
@@ -143,10 +145,15 @@ pub struct Diverged {
     pub partitions: PartitionSet,
 }
 
-/// Who wants to know of divergence.
+/// Who wants to know of divergence, and of links that broke.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct ReportTo(pub Recipient<Diverged>);
+pub struct ReportTo {
+    /// Told of partitions in which a peer may have missed entries.
+    pub diverged: Recipient<Diverged>,
+    /// Told of members whose link broke or fell silent.
+    pub doubts: Recipient<Doubt>,
+}
 
 /// What this actor can tell of itself.
 #[derive(Message, Debug)]
@@ -216,6 +223,7 @@ pub struct Replication {
     next_pending: u64,
     counters: Counters,
     diverged: Option<Recipient<Diverged>>,
+    doubts: Option<Recipient<Doubt>>,
     watching: bool,
 }
 
@@ -231,6 +239,7 @@ impl Replication {
             next_pending: 1,
             counters: Counters::default(),
             diverged: None,
+            doubts: None,
             watching: false,
         }
     }
@@ -336,8 +345,12 @@ impl Replication {
     fn watch(&mut self, ctx: &mut Context<Self>) {
         if !self.watching {
             self.watching = true;
-            ctx.run_later(WATCH_EVERY, |actor, ctx| {
+            let expected = Instant::now() + WATCH_EVERY;
+            ctx.run_later(WATCH_EVERY, move |actor, ctx| {
                 actor.watching = false;
+                if expected.elapsed() > WATCH_EVERY {
+                    actor.outlets.values_mut().for_each(Outlet::excuse);
+                }
                 actor.look(ctx);
             });
         }
@@ -360,20 +373,38 @@ impl Replication {
         }
         for peer in silent {
             self.counters.inc(Counter::LinksSilent);
-            self.break_link(peer, "silent");
-            outstanding = true;
+            tracing::info!(peer = self.name(peer), "link silent");
+            if let Some(outlet) = self.outlets.get_mut(&peer) {
+                outlet.stall();
+            }
+            self.doubt(peer);
         }
         if outstanding {
             self.watch(ctx);
         }
     }
 
+    fn name(&self, peer: PeerIx) -> &str {
+        self.view.peer(peer).map_or("?", |peer| peer.member.id.as_str())
+    }
+
     fn break_link(&mut self, peer: PeerIx, reason: &str) {
-        let Some(outlet) = self.outlets.get_mut(&peer) else { return };
-        let id = self.view.peer(peer).map(|peer| peer.member.id.as_str());
-        tracing::info!(peer = id, reason, "link closed");
+        let name = self.name(peer).to_owned();
+        let Some(outlet) = self.outlets.get_mut(&peer).filter(|outlet| outlet.is_linked()) else { return };
+        if outlet.is_open() {
+            tracing::info!(peer = name, reason, "link closed");
+        } else {
+            tracing::debug!(peer = name, reason, "link not opened");
+        }
         let tickets = outlet.close();
         self.lose(peer, tickets);
+    }
+
+    /// Has the failure detector look at a peer now.
+    fn doubt(&self, peer: PeerIx) {
+        if let (Some(detector), Some(peer)) = (&self.doubts, self.view.peer(peer)) {
+            detector.do_send(Doubt(peer.member.id.clone()));
+        }
     }
 
     fn frame(&mut self, peer: PeerIx, payload: Bytes) {
@@ -507,11 +538,12 @@ impl Handler<ViewChanged> for Replication {
 
     fn handle(&mut self, ViewChanged(view): ViewChanged, _: &mut Self::Context) {
         let life = |view: &View, peer| view.peer(peer).map(|p: &Peer| (p.member.incarnation, p.address));
-        let gone: Vec<PeerIx> =
-            self.outlets.keys().copied().filter(|peer| life(&self.view, *peer) != life(&view, *peer)).collect();
+        let is_down = |peer| view.peer(peer).is_none_or(|p| p.liveness == Liveness::Down);
+        let is_gone = |peer: &PeerIx| life(&self.view, *peer) != life(&view, *peer) || is_down(*peer);
+        let gone: Vec<PeerIx> = self.outlets.keys().copied().filter(is_gone).collect();
         self.view = view;
         for peer in gone {
-            self.break_link(peer, "the member has gone or started anew");
+            self.break_link(peer, "the member is down, gone or started anew");
             if self.view.peer(peer).is_none() {
                 self.outlets.remove(&peer);
             }
@@ -522,8 +554,9 @@ impl Handler<ViewChanged> for Replication {
 impl Handler<ReportTo> for Replication {
     type Result = ();
 
-    fn handle(&mut self, ReportTo(recipient): ReportTo, _: &mut Self::Context) {
-        self.diverged = Some(recipient);
+    fn handle(&mut self, to: ReportTo, _: &mut Self::Context) {
+        self.diverged = Some(to.diverged);
+        self.doubts = Some(to.doubts);
     }
 }
 
@@ -559,6 +592,7 @@ impl Handler<LinkDown> for Replication {
         if self.outlets.get(&down.peer).is_some_and(|outlet| outlet.is_generation(down.generation)) {
             self.counters.inc(if down.was_open { Counter::LinksBroken } else { Counter::DialsFailed });
             self.break_link(down.peer, &down.reason);
+            self.doubt(down.peer);
         }
     }
 }
