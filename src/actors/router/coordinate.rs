@@ -96,7 +96,9 @@ async fn prepare(desk: &Rc<Desk>, view: &View, shard: usize, ops: &Ops, terms: T
     let mut reads: BTreeMap<Bytes, Tally> = BTreeMap::new();
     for op in &ops.ops {
         let route = view.route(Partition::of(&op.key));
-        if op.act.writes() && !reachable(view, route.write(terms.level)) {
+        // A node that nobody has told of a cluster yet knows no holders; its own majority of one says nothing.
+        let known = !route.holders.is_empty();
+        if !known || op.act.writes() && !reachable(view, route.write(terms.level)) {
             desk.count(Counter::NoQuorum, 1);
             return Err(NO_QUORUM_BEFORE);
         }
