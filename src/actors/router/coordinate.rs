@@ -71,7 +71,7 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Term
 async fn on_shard(desk: &Rc<Desk>, view: &View, shard: usize, ops: Ops, terms: Terms) -> ReplyBuf {
     let replies = if ops.all_or_none { 1 } else { ops.ops.len() };
     if terms.level != Level::One
-        && view.is_replicated()
+        && !view.is_sovereign()
         && let Err(refusal) = prepare(desk, view, shard, &ops, terms).await
     {
         return errors(terms.wire, replies, refusal);
@@ -98,7 +98,9 @@ async fn prepare(desk: &Rc<Desk>, view: &View, shard: usize, ops: &Ops, terms: T
     let mut reads: BTreeMap<Bytes, (Tally, Vec<RequestId>)> = BTreeMap::new();
     for (n, op) in ops.ops.iter().enumerate() {
         let route = view.route(Partition::of(&op.key));
-        if op.act.writes() && !reachable(view, route.write(terms.level)) {
+        // A node that nobody has told of a cluster yet knows no holders; its own majority of one says nothing.
+        let known = !route.holders.is_empty();
+        if !known || op.act.writes() && !reachable(view, route.write(terms.level)) {
             desk.count(Counter::NoQuorum, 1);
             return Err(NO_QUORUM_BEFORE);
         }
