@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use running::{DEADLINE, Node, connect, refused, until};
 use serde_json::Value as Json;
+use trellis::net::Net;
+use trellis::net::client::Client;
+use trellis::protocol::native::Ask;
 
 /// What INTERFACE.md grants a node to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
@@ -93,6 +96,21 @@ fn a_stopping_node_says_so_before_it_hangs_up() {
     assert!(answers.contains("-SHUTDOWN"), "{answers:?}");
     assert!(answers.iter().all(|answer| ["+OK", "-SHUTDOWN"].contains(&answer.as_str())), "{answers:?}");
     assert_eq!(node.wait().0, Some(0));
+}
+
+#[test]
+fn an_actor_that_panics_stops_the_node_with_exit_code_70() {
+    let mut node = Node::start(&["0"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let address = node.main.parse().expect("the ready line has an address");
+        let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
+        // The node may stop before its answer is out.
+        let _ = client.ask(&Ask::Admin(b"POST debug/panic"), DEADLINE, |_| Some(())).await;
+    });
+    let (code, took, _) = node.wait();
+    assert_eq!(code, Some(70), "{}", node.log());
+    assert!(took < STOP_TIME_MAX, "{took:?}");
 }
 
 #[test]

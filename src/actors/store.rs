@@ -620,6 +620,21 @@ impl Handler<ViewChanged> for StoreActor {
     }
 }
 
+/// Panic, for the test of what follows. Releases do not have it.
+#[cfg(feature = "sim")]
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Panic;
+
+#[cfg(feature = "sim")]
+impl Handler<Panic> for StoreActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+        panic!("asked for by a test");
+    }
+}
+
 impl Handler<AskStats> for StoreActor {
     type Result = MessageResult<AskStats>;
 

@@ -135,7 +135,7 @@ async fn session(
         }
         Outcome::Clients(filter) => {
             let lines = clients(door, &filter).await;
-            out.push_value(&Value::Verbatim(lines.into()));
+            out.push_value(&Value::Verbatim(lines));
         }
     }
     if out.kind(out.replies().saturating_sub(1)) == Some(ReplyKind::Error) {
