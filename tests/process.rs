@@ -106,7 +106,7 @@ fn an_actor_that_panics_stops_the_node_with_exit_code_70() {
         let address = node.main.parse().expect("the ready line has an address");
         let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
         // The node may stop before its answer is out.
-        let _ = client.ask(&Ask::Admin(b"POST debug/panic"), DEADLINE, |_| Some(())).await;
+        let _ = client.ask(Ask::Admin(b"POST debug/panic"), DEADLINE, |_| Some(())).await;
     });
     let (code, took, _) = node.wait();
     assert_eq!(code, Some(70), "{}", node.log());
