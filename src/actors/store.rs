@@ -99,6 +99,30 @@ pub struct Merged {
 #[rtype(result = "Vec<Option<Entry>>")]
 pub struct Peek(pub Vec<Bytes>);
 
+/// What is under these keys, and which of these requests were done, all in one instant: whoever sees an effect sees its request.
+#[derive(Message, Debug)]
+#[rtype(result = "Surveyed")]
+pub struct Survey {
+    /// Keys.
+    pub keys: Vec<Bytes>,
+    /// Requests.
+    pub requests: Vec<RequestId>,
+}
+
+/// The answer to [`Survey`].
+#[derive(Debug, Default)]
+pub struct Surveyed {
+    /// One per key.
+    pub held: Vec<Option<Entry>>,
+    /// Those that were done, and their replies.
+    pub answered: Vec<(RequestId, Outcome)>,
+}
+
+/// Requests that were done elsewhere: a retry of one is answered, not repeated.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Remember(pub Vec<(RequestId, Outcome)>);
+
 /// Stamp these keys anew if they still have the version given first, above the one given second, and replicate them.
 #[derive(Message, Debug)]
 #[rtype(result = "Executed")]
@@ -421,6 +445,32 @@ impl Handler<Peek> for StoreActor {
 
     fn handle(&mut self, Peek(keys): Peek, _: &mut Self::Context) -> Self::Result {
         keys.iter().map(|key| self.core.peek_owned(key)).collect()
+    }
+}
+
+impl Handler<Survey> for StoreActor {
+    type Result = MessageResult<Survey>;
+
+    fn handle(&mut self, survey: Survey, _: &mut Self::Context) -> Self::Result {
+        let now = self.clock.unix_ms();
+        let recall = |request: &RequestId| Some((*request, self.recent.recall(*request, now)?.clone()));
+        MessageResult(Surveyed {
+            held: survey.keys.iter().map(|key| self.core.peek_owned(key)).collect(),
+            answered: survey.requests.iter().filter_map(recall).collect(),
+        })
+    }
+}
+
+impl Handler<Remember> for StoreActor {
+    type Result = ();
+
+    fn handle(&mut self, Remember(answered): Remember, _: &mut Self::Context) {
+        let now = self.clock.unix_ms();
+        for (request, outcome) in answered {
+            if self.recent.recall(request, now).is_none() {
+                self.recent.remember(request, outcome, now);
+            }
+        }
     }
 }
 

@@ -184,6 +184,12 @@ impl View {
         self.peers.values().filter(|peer| peer.member.state == MemberState::Joined).count() > 1
     }
 
+    /// Whether this node's word alone is that of the cluster: it founded one and has no company. A node that is still to hear from its seeds
+    /// holds nothing, and its majority of one says nothing.
+    pub fn is_sovereign(&self) -> bool {
+        !self.is_replicated() && !self.claimed().is_empty()
+    }
+
     /// Partitions with fewer living holders among their owners than owners.
     pub fn under_replicated(&self) -> usize {
         let held_by = |route: &Route, owner: &PeerIx| self.is_alive(*owner) && route.holders.contains(owner);

@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 pub use stream::{Handover, Stream};
 pub use udp::Udp;
+#[cfg(feature = "sim")]
+pub use udp::lose_datagrams;
 
 /// Connections the kernel may hold for us until we accept them.
 const BACKLOG: u32 = 4096;

@@ -34,6 +34,8 @@ impl Udp {
         match self {
             Self::Os(socket) => socket.send_to(bytes, to).await.map(drop),
             #[cfg(feature = "sim")]
+            Self::Sim(_) if loss::strikes() => Ok(()),
+            #[cfg(feature = "sim")]
             Self::Sim(socket) => socket.send_to(bytes, to).await.map(drop),
         }
     }
@@ -50,3 +52,28 @@ impl Udp {
         }
     }
 }
+
+/// The simulator loses whole links, streams and all; this loses single datagrams.
+#[cfg(feature = "sim")]
+mod loss {
+    use std::cell::Cell;
+
+    thread_local! {
+        static PER_MILLE: Cell<u64> = const { Cell::new(0) };
+        static DRAWN: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// From now on, in the simulation of this thread, `per_mille` of the datagrams sent are lost, chosen by `seed`.
+    pub fn lose_datagrams(per_mille: u64, seed: u64) {
+        PER_MILLE.set(per_mille);
+        DRAWN.set(seed);
+    }
+
+    pub(super) fn strikes() -> bool {
+        DRAWN.set(xxhash_rust::xxh3::xxh3_64(&DRAWN.get().to_le_bytes()));
+        DRAWN.get() % 1_000 < PER_MILLE.get()
+    }
+}
+
+#[cfg(feature = "sim")]
+pub use loss::lose_datagrams;

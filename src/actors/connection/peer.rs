@@ -17,14 +17,15 @@ use crate::base::reply::{ReplyRef, ReplySink, Wire};
 use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
 use crate::protocol::native::frame::{self, FrameError};
-use crate::protocol::native::{Answer, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies};
+use crate::protocol::native::{Answer, Answered, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies};
 use crate::protocol::resp::Args;
 use crate::protocol::resp::encode::ReplyBuf;
+use crate::storage::Outcome;
 
 use super::super::local::Gone;
 use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
-use super::super::store::{self, Merge, Merged, Peek, Record};
+use super::super::store::{self, Merge, Merged, Record};
 use super::{Door, Entry, execute};
 
 type Answers = UnboundedSender<Bytes>;
@@ -187,8 +188,19 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
             Ok(ours) => reply(Answer::Membership(&ours)),
             Err(_) => reply(STOPPING),
         },
-        Ask::Entries(keys) => match entries(door, payload, &keys).await {
-            Ok(held) => reply(Answer::Entries(holdings(&keys, &held))),
+        Ask::Entries(keys) => match survey(door, payload, &keys, &[]).await {
+            Ok((held, _)) => reply(Answer::Entries(holdings(&keys, &held))),
+            Err(Gone) => reply(STOPPING),
+        },
+        Ask::Survey { keys, requests } => match survey(door, payload, &keys, &requests).await {
+            Ok((held, answered)) => {
+                let answered = answered.iter().map(|(request, outcome)| Answered {
+                    request: *request,
+                    kind: outcome.kind,
+                    reply: &outcome.reply,
+                });
+                reply(Answer::Survey { holdings: holdings(&keys, &held), answered: answered.collect() });
+            }
             Err(Gone) => reply(STOPPING),
         },
         Ask::Command { level, args } => {
@@ -275,25 +287,39 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
     }
 }
 
-/// What this node holds for each key.
-async fn entries(door: &Door, payload: &Bytes, keys: &[(Key<'_>, Version)]) -> Result<Vec<Option<Held>>, Gone> {
+/// What this node holds for each key, and the requests it knows to be done; each request comes with the number of its key.
+async fn survey(
+    door: &Door,
+    payload: &Bytes,
+    keys: &[(Key<'_>, Version)],
+    requests: &[(u32, RequestId)],
+) -> Result<(Vec<Option<Held>>, Vec<(RequestId, Outcome)>), Gone> {
     let local = &door.handles.local;
-    let mut shards: Vec<(Vec<Bytes>, Vec<usize>)> = vec![Default::default(); local.stores.len()];
+    let shard = |key: &[u8]| local.shard_of(Partition::of(key));
+    let mut shards: Vec<(Vec<Bytes>, Vec<usize>, Vec<RequestId>)> = vec![Default::default(); local.stores.len()];
     for (n, (Key(key), _)) in keys.iter().enumerate() {
-        let (asked, places) = &mut shards[local.shard_of(Partition::of(key))];
+        let (asked, places, _) = &mut shards[shard(key)];
         asked.push(frame::share(payload, key));
         places.push(n);
     }
-    let asked = shards.into_iter().enumerate().filter(|(_, (asked, _))| !asked.is_empty());
-    let found =
-        join_all(asked.map(async |(shard, (asked, places))| (local.stores[shard].send(Peek(asked)).await, places)));
-    let mut all = vec![None; keys.len()];
-    for (held, places) in found.await {
-        for (held, place) in held?.into_iter().zip(places) {
-            all[place] = held;
+    for (n, request) in requests {
+        if let Some((Key(key), _)) = keys.get(*n as usize) {
+            shards[shard(key)].2.push(*request);
         }
     }
-    Ok(all)
+    let asked = shards.into_iter().enumerate().filter(|(_, (asked, ..))| !asked.is_empty());
+    let found = join_all(asked.map(async |(shard, (keys, places, requests))| {
+        (local.stores[shard].send(store::Survey { keys, requests }).await, places)
+    }));
+    let (mut all, mut done) = (vec![None; keys.len()], Vec::new());
+    for (surveyed, places) in found.await {
+        let surveyed = surveyed?;
+        for (held, place) in surveyed.held.into_iter().zip(places) {
+            all[place] = held;
+        }
+        done.extend(surveyed.answered);
+    }
+    Ok((all, done))
 }
 
 fn holdings<'a>(keys: &[(Key<'_>, Version)], held: &'a [Option<Held>]) -> Vec<Holding<'a>> {

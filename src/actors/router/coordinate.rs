@@ -13,17 +13,19 @@ use futures_util::stream::FuturesUnordered;
 use crate::base::counters::Counter;
 use crate::base::entry::Entry;
 use crate::base::hlc::Version;
+use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::tally::{Progress, Tally};
 use crate::cluster::view::{PeerIx, Required, View};
 use crate::protocol::native::frame::{self, Call};
-use crate::protocol::native::{Answer, Ask, Holding, Key, Message as Native, RecordRef};
+use crate::protocol::native::{Answer, Answered, Ask, Holding, Key, Message as Native, RecordRef};
 use crate::protocol::resp::encode::ReplyBuf;
+use crate::storage::Outcome;
 
 use super::super::replication::{CallPeer, Committed, Outgoing, Push};
-use super::super::store::{Execute, Executed, Merge, Peek, Record, Restamp};
+use super::super::store::{Execute, Executed, Merge, Peek, Record, Remember, Restamp};
 use super::{Desk, Ops, STOPPING, Terms, errors};
 
 /// Rounds of stamping anew before the client is told that the outcome is unknown.
@@ -69,7 +71,7 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Term
 async fn on_shard(desk: &Rc<Desk>, view: &View, shard: usize, ops: Ops, terms: Terms) -> ReplyBuf {
     let replies = if ops.all_or_none { 1 } else { ops.ops.len() };
     if terms.level != Level::One
-        && view.is_replicated()
+        && !view.is_sovereign()
         && let Err(refusal) = prepare(desk, view, shard, &ops, terms).await
     {
         return errors(terms.wire, replies, refusal);
@@ -93,17 +95,22 @@ async fn on_shard(desk: &Rc<Desk>, view: &View, shard: usize, ops: Ops, terms: T
 /// Makes sure that the level can be met, and that this node holds the newest of what enough replicas hold for every key an operation
 /// depends on. After an error nothing was done.
 async fn prepare(desk: &Rc<Desk>, view: &View, shard: usize, ops: &Ops, terms: Terms) -> Result<(), &'static str> {
-    let mut reads: BTreeMap<Bytes, Tally> = BTreeMap::new();
-    for op in &ops.ops {
+    let mut reads: BTreeMap<Bytes, (Tally, Vec<RequestId>)> = BTreeMap::new();
+    for (n, op) in ops.ops.iter().enumerate() {
         let route = view.route(Partition::of(&op.key));
-        if op.act.writes() && !reachable(view, route.write(terms.level)) {
+        // A node that nobody has told of a cluster yet knows no holders; its own majority of one says nothing.
+        let known = !route.holders.is_empty();
+        if !known || op.act.writes() && !reachable(view, route.write(terms.level)) {
             desk.count(Counter::NoQuorum, 1);
             return Err(NO_QUORUM_BEFORE);
         }
         if op.act.reads() || ops.all_or_none {
-            let mut tally = Tally::new(route.read(terms.level));
-            tally.acknowledge(view.me);
-            reads.insert(op.key.clone(), tally);
+            let (_, requests) = reads.entry(op.key.clone()).or_insert_with(|| {
+                let mut tally = Tally::new(route.read(terms.level));
+                tally.acknowledge(view.me);
+                (tally, Vec::new())
+            });
+            requests.extend(ops.requests.get(n).copied().flatten());
         }
     }
     if reads.is_empty() {
@@ -125,6 +132,9 @@ fn reachable(view: &View, required: Required) -> bool {
 /// What the replicas hold for the keys of a read.
 struct Survey {
     keys: Vec<Bytes>,
+    /// Requests about each key. One that another coordinator has done, whose effect we may find below, must not be done again.
+    requests: Vec<Vec<RequestId>>,
+    answered: Vec<(RequestId, Outcome)>,
     ours: Vec<Option<Entry>>,
     /// Per peer that answered, per key it was asked: its number and the version there.
     theirs: BTreeMap<PeerIx, Vec<(usize, Version)>>,
@@ -145,13 +155,15 @@ async fn catch_up(
     desk: &Rc<Desk>,
     view: &View,
     shard: usize,
-    reads: BTreeMap<Bytes, Tally>,
+    reads: BTreeMap<Bytes, (Tally, Vec<RequestId>)>,
     level: Level,
 ) -> Result<(), &'static str> {
-    let (keys, mut tallies): (Vec<Bytes>, Vec<Tally>) = reads.into_iter().unzip();
+    let (keys, reads): (Vec<Bytes>, Vec<(Tally, Vec<RequestId>)>) = reads.into_iter().unzip();
+    let (mut tallies, requests): (Vec<Tally>, Vec<Vec<RequestId>>) = reads.into_iter().unzip();
     let store = &desk.local.stores[shard];
     let ours = store.send(Peek(keys.clone())).await.map_err(|_| STOPPING)?;
-    let mut survey = Survey { keys, ours, theirs: BTreeMap::new(), newer: BTreeMap::new() };
+    let mut survey =
+        Survey { keys, requests, answered: Vec::new(), ours, theirs: BTreeMap::new(), newer: BTreeMap::new() };
     let mut asks: FuturesUnordered<_> =
         questions(view, &survey).map(|(peer, asked)| ask(desk, peer, asked, &survey)).collect();
     let mut answers = Vec::new();
@@ -173,6 +185,9 @@ async fn catch_up(
     }
     for (peer, asked, payload) in answers {
         digest(&mut survey, peer, &asked, &payload);
+    }
+    if !survey.answered.is_empty() {
+        store.do_send(Remember(std::mem::take(&mut survey.answered)));
     }
     if !survey.newer.is_empty() {
         let record = |(n, entry): (&usize, &Entry)| {
@@ -202,14 +217,18 @@ fn questions<'a>(view: &'a View, survey: &'a Survey) -> impl Iterator<Item = (Pe
 async fn ask(desk: &Desk, peer: PeerIx, asked: Vec<usize>, survey: &Survey) -> (PeerIx, Vec<usize>, Option<Bytes>) {
     let have = |n: &usize| survey.ours[*n].as_ref().map_or(Version::ZERO, |entry| entry.version);
     let keys = asked.iter().map(|n| (Key(&survey.keys[*n]), have(n))).collect();
-    let call = CallPeer { peer, call: Call::ask(&Ask::Entries(keys)) };
+    let about = |(at, n): (u32, &usize)| survey.requests[*n].iter().map(move |request| (at, *request));
+    let requests = (0u32..).zip(&asked).flat_map(about).collect();
+    let call = CallPeer { peer, call: Call::ask(&Ask::Survey { keys, requests }) };
     let answer = desk.replication.send(call).await;
     (peer, asked, answer.ok().and_then(Result::ok))
 }
 
 /// Notes what a replica answered.
 fn digest(survey: &mut Survey, peer: PeerIx, asked: &[usize], payload: &Bytes) {
-    let Ok(Native::Answer { answer: Answer::Entries(holdings), .. }) = frame::decode(payload) else { return };
+    let Ok(Native::Answer { answer: Answer::Survey { holdings, answered }, .. }) = frame::decode(payload) else { return };
+    let outcome = |a: &Answered<'_>| Outcome { kind: a.kind, reply: Bytes::copy_from_slice(a.reply) };
+    survey.answered.extend(answered.iter().map(|answered| (answered.request, outcome(answered))));
     let mut versions = Vec::with_capacity(asked.len());
     for (n, holding) in asked.iter().zip(holdings) {
         let ours = survey.ours[*n].as_ref();

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use crate::base::counters::Counter;
 use crate::base::id::RequestId;
 use crate::base::op::{Op, OpRef};
-use crate::base::reply::{ReplyRef, ReplySink};
+use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::view::{PeerIx, View};
 use crate::protocol::native::frame::{self, Call};
@@ -26,6 +26,10 @@ use super::{Desk, Ops, Terms, coordinate};
 const ATTEMPTS_MAX: u32 = 12;
 /// Wait before a member is asked again that was asked before.
 const PAUSE: Duration = Duration::from_millis(15);
+
+/// First words of replies that say nothing was done for reasons of the moment.
+const REFUSALS: [&str; 4] = ["-NOQUORUM", "-TIMEOUT", "-BUSY", "-SHUTDOWN"];
+const IN_DOUBT: &str = "NOQUORUM the link broke, and too few replicas answered a second attempt, applied: unknown";
 
 /// What a group of operations met with.
 enum Met {
@@ -64,7 +68,10 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         .await;
         for (met, group, group_places) in results {
             match met {
-                Met::Replies(replies) => done.push((replies, group_places)),
+                Met::Replies(replies) => {
+                    let doubtful = |n: usize| unknown.get(group_places[n]).is_some_and(|unknown| *unknown);
+                    done.push((with_doubt(replies, doubtful, terms), group_places));
+                }
                 Met::Elsewhere | Met::Unknown => {
                     for place in &group_places {
                         unknown[*place] |= matches!(met, Met::Unknown);
@@ -187,6 +194,26 @@ fn give_up(desk: &Desk, ops: &Ops, places: Vec<usize>, unknown: &[bool], terms: 
         replies.reply(ReplyRef::Error(text.into()));
     }
     (replies, places)
+}
+
+/// A refusal says that nothing was done, which only the attempt it answers can vouch for: an earlier one may have been.
+fn with_doubt(replies: ReplyBuf, doubtful: impl Fn(usize) -> bool, terms: Terms) -> ReplyBuf {
+    let refused = |n: usize| {
+        let reply = replies.slices(n..n + 1).next().unwrap_or_default();
+        replies.kind(n) == Some(ReplyKind::Error) && REFUSALS.iter().any(|word| reply.starts_with(word.as_bytes()))
+    };
+    if !(0..replies.replies()).any(|n| doubtful(n) && refused(n)) {
+        return replies;
+    }
+    let mut out = ReplyBuf::new(terms.wire);
+    for n in 0..replies.replies() {
+        if doubtful(n) && refused(n) {
+            out.reply(ReplyRef::Error(IN_DOUBT.into()));
+        } else {
+            out.append(&replies, n..n + 1);
+        }
+    }
+    out
 }
 
 /// Puts the groups' replies into the order of the operations.

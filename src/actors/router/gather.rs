@@ -42,7 +42,7 @@ pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Re
 /// The one local shard that can answer all requests alone. It is the common case, and spares it all the bookkeeping below.
 fn single_shard(desk: &Desk, requests: &[Request], level: Level) -> Option<usize> {
     let view = desk.view.load();
-    if level != Level::One && view.is_replicated() {
+    if level != Level::One && !view.is_sovereign() {
         return None;
     }
     let mut found = None;

@@ -264,6 +264,14 @@ pub enum Ask<'a> {
     },
     /// A page of the admin endpoint by its path, or a change: `POST` and a path. The answer is its JSON.
     Admin(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+    /// As [`Ask::Entries`], and in the same instant: which of these requests were done, given with the number of the key each is about?
+    Survey {
+        /// Keys and the versions the asker has.
+        #[serde(borrow)]
+        keys: Vec<(Key<'a>, Version)>,
+        /// Numbers of keys, and requests.
+        requests: Vec<(u32, RequestId)>,
+    },
 }
 
 /// Answers to [`Ask`]. Append-only.
@@ -307,6 +315,15 @@ pub enum Answer<'a> {
     },
     /// The question could not be answered: an error line as RESP would carry it.
     Failed(&'a str),
+    /// One holding per key asked for, and the replies of those requests that were done.
+    Survey {
+        /// In the order asked.
+        #[serde(borrow)]
+        holdings: Vec<Holding<'a>>,
+        /// Only those that were done.
+        #[serde(borrow)]
+        answered: Vec<Answered<'a>>,
+    },
 }
 
 /// What a member holds for a key it was asked about.

@@ -1,0 +1,146 @@
+//! Runs whole clusters in simulated worlds, as many seeds as asked for, and says what went wrong in which. Prints one line per failure and a
+//! summary; exits 1 if anything failed. The worlds are those of `tests/sim`.
+
+#[path = "../tests/sim/world/mod.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use world::{Outcome, Scenario, run};
+
+/// Simulated clusters of five under load and faults.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds; they take the scenarios in turn.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Only this scenario.
+    #[arg(long, value_parser = scenario)]
+    scenario: Option<Scenario>,
+    /// Print everything that is observed.
+    #[arg(long)]
+    trace: bool,
+    /// Run each seed twice and compare.
+    #[arg(long)]
+    twice: bool,
+    /// Threads; each runs one seed at a time.
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+}
+
+/// Of one seed: one fault often shows in many ways.
+const FAILURES_SHOWN: usize = 4;
+
+fn scenario(name: &str) -> Result<Scenario, String> {
+    let names = || Scenario::ALL.map(Scenario::name).join(", ");
+    Scenario::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| format!("one of {}", names()))
+}
+
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    failed: Vec<u64>,
+    operations: usize,
+    quorum_writes: usize,
+    errors_one: usize,
+    slowest_one: Duration,
+    simulated: Duration,
+    hash: u64,
+    took: Duration,
+}
+
+impl Total {
+    fn add(&mut self, seed: u64, outcome: &Outcome, took: Duration) {
+        self.seeds += 1;
+        self.failed.extend((!outcome.failures.is_empty()).then_some(seed));
+        self.operations += outcome.operations;
+        self.quorum_writes += outcome.quorum_writes;
+        self.errors_one += outcome.errors_one;
+        self.slowest_one = self.slowest_one.max(outcome.slowest_one);
+        self.simulated += outcome.simulated;
+        self.hash ^= outcome.hash;
+        self.took += took;
+    }
+
+    fn print(&self, name: &str) {
+        println!(
+            "{name:<12} {:>5} seeds {:>4} failed {:>8.2} simulated h {:>9} operations {:>8} quorum writes {:>6} errors at one, slowest {:>5} ms, \
+             {:>6.1} s, trace {:016x}",
+            self.seeds,
+            self.failed.len(),
+            self.simulated.as_secs_f64() / 3_600.0,
+            self.operations,
+            self.quorum_writes,
+            self.errors_one,
+            self.slowest_one.as_millis(),
+            self.took.as_secs_f64(),
+            self.hash,
+        );
+    }
+}
+
+fn one(arguments: &Arguments, seed: u64) -> (Scenario, Outcome) {
+    let scenario = arguments.scenario.unwrap_or(Scenario::ALL[seed as usize % Scenario::ALL.len()]);
+    let mut outcome = run(scenario, seed, arguments.trace);
+    if arguments.twice && run(scenario, seed, false).hash != outcome.hash {
+        outcome.failures.push("two runs of one seed differ".to_owned());
+    }
+    (scenario, outcome)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if std::env::var_os("RUST_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let began = Instant::now();
+    let next = AtomicU64::new(arguments.first);
+    let end = arguments.first + arguments.seeds;
+    let totals: Mutex<BTreeMap<Scenario, Total>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let began = Instant::now();
+                    let (scenario, outcome) = one(&arguments, seed);
+                    let name = scenario.name();
+                    for failure in outcome.failures.iter().take(FAILURES_SHOWN) {
+                        println!("FAILED --scenario {name} --first {seed} --seeds 1: {failure}");
+                    }
+                    totals.lock().expect("no thread panics").entry(scenario).or_default().add(seed, &outcome, began.elapsed());
+                }
+            });
+        }
+    });
+    let totals = totals.into_inner().expect("no thread panics");
+    let mut all = Total::default();
+    for (scenario, total) in &totals {
+        total.print(&scenario.name());
+        all.seeds += total.seeds;
+        all.failed.extend(&total.failed);
+        all.operations += total.operations;
+        all.quorum_writes += total.quorum_writes;
+        all.errors_one += total.errors_one;
+        all.slowest_one = all.slowest_one.max(total.slowest_one);
+        all.simulated += total.simulated;
+        all.hash ^= total.hash;
+    }
+    all.took = began.elapsed();
+    all.print("all");
+    if all.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

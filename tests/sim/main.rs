@@ -1,0 +1,40 @@
+//! Whole nodes in a simulated world: a few seeds of every scenario. `cargo run --release --features sim --example simulate` runs any number.
+
+mod world;
+
+use world::{Scenario, run};
+
+fn holds(scenario: Scenario, seeds: u64) {
+    for seed in 0..seeds {
+        let outcome = run(scenario, seed, false);
+        assert!(outcome.failures.is_empty(), "{scenario:?} seed {seed}: {:#?}", outcome.failures);
+        assert!(outcome.quorum_writes > 0, "{scenario:?} seed {seed}: no load");
+    }
+}
+
+#[test]
+fn one_seed_gives_one_run() {
+    for scenario in [Scenario::Calm, Scenario::Crash] {
+        assert_eq!(run(scenario, 1, false).hash, run(scenario, 1, false).hash, "{scenario:?}");
+    }
+    assert_ne!(run(Scenario::Calm, 1, false).hash, run(Scenario::Calm, 2, false).hash);
+}
+
+macro_rules! scenarios {
+    ($($name:ident => $scenario:ident,)*) => {
+        $(#[test] fn $name() { holds(Scenario::$scenario, 1); })*
+    };
+}
+
+scenarios! {
+    a_cluster_without_trouble_counts_exactly => Calm,
+    nodes_find_each_other_in_any_order => Form,
+    a_node_dies_and_returns => Crash,
+    a_node_dies_and_another_takes_its_place => Replace,
+    a_minority_is_cut_off_for_long_and_comes_back => Partition,
+    links_that_carry_one_way_do_no_harm => Asymmetric,
+    lost_and_overtaking_datagrams_do_no_harm => Lossy,
+    breaking_links_do_no_harm => BrokenLinks,
+    a_slow_node_does_no_harm => Slow,
+    faults_come_together => Mixed,
+}

@@ -1,0 +1,181 @@
+//! The nodes of a run: each is a simulated host that runs a whole node, life after life, and shows what it holds when asked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use trellis::actors::clock::Clock;
+use trellis::actors::handles::Handles;
+use trellis::actors::node::{self, World};
+use trellis::actors::store::Peek;
+use trellis::base::entry::Entry;
+use trellis::base::slot::Partition;
+use trellis::cluster::view::{Liveness, PeerIx, View};
+use trellis::config::{Advertise, Config};
+use trellis::net::Net;
+
+use super::dice::Dice;
+
+/// Nodes of every run.
+pub(crate) const NODES: usize = 5;
+/// Their port.
+pub(crate) const PORT: u16 = 5_000;
+/// Unix time at the start of every run.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+/// A node looks this often whether somebody wants to see what it holds.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a node holds for the keys asked about.
+pub(crate) type Held = Vec<Option<Entry>>;
+
+/// One host.
+pub(crate) struct Host {
+    /// Its name on the simulated network.
+    pub(crate) name: String,
+    /// Seeds it is told.
+    pub(crate) seeds: RefCell<Vec<String>>,
+    /// Its node id in its next life.
+    pub(crate) id: RefCell<String>,
+    /// Whether it is up.
+    pub(crate) up: Cell<bool>,
+    /// Lives so far.
+    pub(crate) lives: Cell<u64>,
+    /// How far its wall clock is off.
+    pub(crate) skew_ms: u64,
+    /// A member down for this long is forgotten.
+    pub(crate) forget_after: Option<Duration>,
+    /// Its data arbiters.
+    pub(crate) threads: usize,
+    seed: u64,
+    handles: RefCell<Option<Handles>>,
+    wanted: RefCell<Option<Vec<String>>>,
+    shown: RefCell<Option<Held>>,
+}
+
+impl Host {
+    /// Number `n`.
+    pub(crate) fn new(n: usize, seed: u64, forget_after: Option<Duration>, dice: &mut Dice) -> Self {
+        Self {
+            name: format!("node-{n}"),
+            seeds: RefCell::default(),
+            id: RefCell::new(format!("n{n}")),
+            up: Cell::new(false),
+            lives: Cell::new(0),
+            skew_ms: dice.of(0..100),
+            forget_after,
+            threads: dice.of(1..3) as usize,
+            seed,
+            handles: RefCell::default(),
+            wanted: RefCell::default(),
+            shown: RefCell::default(),
+        }
+    }
+
+    /// Runs a life of the node; the simulator calls it at every start.
+    pub(crate) async fn live(self: Rc<Self>) -> turmoil::Result {
+        if !self.up.get() {
+            // Registered with the simulator, not started yet.
+            return std::future::pending().await;
+        }
+        self.lives.set(self.lives.get() + 1);
+        let address = turmoil::lookup(self.name.as_str());
+        let mut config = Config::on_port(PORT);
+        config.host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        config.advertise = Some(Advertise { host: address.to_string(), port: Some(PORT) });
+        config.node_id = Some(self.id.borrow().parse()?);
+        config.seeds = self.seeds.borrow().clone();
+        config.forget_after = self.forget_after;
+        config.threads = self.threads;
+        let elapsed_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64;
+        let world = World {
+            net: Net::Sim,
+            clock: Clock::starting_at(EPOCH_MS + elapsed_ms + self.skew_ms),
+            seed: Dice::new(self.seed, &format!("{} {}", self.name, self.lives.get())).of(0..u64::MAX),
+            threads: false,
+        };
+        let node = node::start(&config, world, None).await?;
+        *self.handles.borrow_mut() = Some(node.handles.clone());
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let wanted = self.wanted.borrow_mut().take();
+            if let Some(keys) = wanted {
+                *self.shown.borrow_mut() = Some(held(&node.handles, &keys).await);
+            }
+        }
+    }
+
+    /// Forgets the life that ended.
+    pub(crate) fn died(&self) {
+        self.up.set(false);
+        self.handles.take();
+        self.wanted.take();
+        self.shown.take();
+    }
+
+    /// Asks to be shown what the node holds under these keys.
+    pub(crate) fn want(&self, keys: &[String]) {
+        self.shown.take();
+        *self.wanted.borrow_mut() = Some(keys.to_vec());
+    }
+
+    /// What it showed.
+    pub(crate) fn shown(&self) -> Option<Held> {
+        self.shown.borrow().clone()
+    }
+
+    /// The node's picture of the cluster.
+    pub(crate) fn view(&self) -> Option<std::sync::Arc<View>> {
+        self.handles.borrow().as_ref().map(|handles| handles.view.load_full())
+    }
+}
+
+async fn held(handles: &Handles, keys: &[String]) -> Held {
+    let mut all = Vec::with_capacity(keys.len());
+    for key in keys {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let store = handles.local.store_of(Partition::of(&key)).clone();
+        all.push(store.send(Peek(vec![key])).await.ok().and_then(|mut held| held.pop().flatten()));
+    }
+    all
+}
+
+/// What all nodes must agree on, in words: members with all their records say, and the owners of every partition.
+pub(crate) fn picture(view: &View) -> String {
+    let name = |ix: &PeerIx| view.peer(*ix).map_or("?".to_owned(), |peer| peer.member.id.to_string());
+    let mut members: BTreeMap<String, String> = BTreeMap::new();
+    for (_, peer) in view.peers() {
+        members.insert(peer.member.id.to_string(), format!("{:?}", peer.member));
+    }
+    let routes: Vec<Vec<String>> = Partition::all().map(|p| view.route(p).owners.iter().map(name).collect()).collect();
+    format!("epoch {} members {members:?} routes {routes:?}", view.epoch)
+}
+
+/// Who a node says is there, for people.
+pub(crate) fn summary(view: &View) -> String {
+    let peers: Vec<String> = view
+        .peers()
+        .map(|(_, peer)| {
+            format!(
+                "{}:{}:r{}:{}p held {}",
+                peer.member.id,
+                match peer.liveness {
+                    Liveness::Alive => "alive",
+                    Liveness::Suspect => "suspect",
+                    Liveness::Down => "down",
+                },
+                peer.member.revision,
+                peer.partitions,
+                peer.member.held_now().count(),
+            )
+        })
+        .collect();
+    format!("epoch {} under-replicated {} [{}]", view.epoch, view.under_replicated(), peers.join(", "))
+}
+
+/// The address of a host by number.
+pub(crate) fn address(sim: &turmoil::Sim<'_>, n: usize) -> SocketAddr {
+    SocketAddr::new(sim.lookup(format!("node-{n}").as_str()), PORT)
+}

@@ -1,0 +1,223 @@
+//! What happens in a run: a schedule of faults, drawn from the seed. Carries nothing out.
+
+use std::time::Duration;
+
+use super::cluster::NODES;
+use super::dice::Dice;
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scenario {
+    /// None, after the nodes have found each other.
+    Calm,
+    /// Nodes start in any order with any seeds, under load from the first moment.
+    Form,
+    /// Nodes die and return under their id with their memory gone, one at a time.
+    Crash,
+    /// Nodes die and return as somebody else, one at a time.
+    Replace,
+    /// A minority is cut off for a long time.
+    Partition,
+    /// Links carry one way only.
+    Asymmetric,
+    /// Datagrams are lost and overtake each other.
+    Lossy,
+    /// Streams between nodes break all the time.
+    BrokenLinks,
+    /// One node answers late.
+    Slow,
+    /// A node dies and returns amid cuts, losses and broken links.
+    Mixed,
+}
+
+impl Scenario {
+    /// All of them.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Calm,
+        Self::Form,
+        Self::Crash,
+        Self::Replace,
+        Self::Partition,
+        Self::Asymmetric,
+        Self::Lossy,
+        Self::BrokenLinks,
+        Self::Slow,
+        Self::Mixed,
+    ];
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// A node's process dies.
+    Crash(usize),
+    /// A node's machine goes silent and then dies.
+    PowerOff(usize),
+    /// It starts again, as itself or as somebody else.
+    Return(usize, bool),
+    /// Nothing passes between these and all other nodes.
+    Isolate(Vec<usize>),
+    /// Nothing passes from the first to the second.
+    CutOneWay(usize, usize),
+    /// Everything passes again.
+    Mend,
+    /// Per mille of datagrams that are lost.
+    LoseDatagrams(u64),
+    /// Longest time a message takes.
+    Latency(u64),
+    /// Every message on a node's links takes this long.
+    Slow(usize, u64),
+    /// Per ten thousand messages between nodes that break their stream.
+    Break(u64),
+    /// Longest pause of a client between two operations.
+    Pace(u64),
+}
+
+/// A schedule.
+pub(crate) struct Plan {
+    /// When each node starts.
+    pub(crate) starts_ms: [u64; NODES],
+    /// Seeds of each.
+    pub(crate) seeds: [Vec<usize>; NODES],
+    /// Nodes that are also told a seed at which nobody lives.
+    pub(crate) misled: [bool; NODES],
+    /// Clients begin before the cluster is complete.
+    pub(crate) load_at_once: bool,
+    /// What happens, in milliseconds after the load began.
+    pub(crate) faults: Vec<(u64, Fault)>,
+    /// When the load ends.
+    pub(crate) load_ms: u64,
+    /// Granularity of simulated time.
+    pub(crate) tick_ms: u64,
+    /// See [`super::cluster::Host::forget_after`].
+    pub(crate) forget_after: Option<Duration>,
+    /// Nothing keeps `INCR` at quorum from being exact.
+    pub(crate) exact_counters: bool,
+    /// Nothing keeps quorum reads and writes from being those of one copy.
+    pub(crate) one_copy: bool,
+}
+
+impl Plan {
+    /// Draws one.
+    pub(crate) fn draw(scenario: Scenario, seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "plan");
+        let mut plan = Self::quiet(&mut dice);
+        match scenario {
+            Scenario::Calm => plan.exact_counters = true,
+            Scenario::Form => plan.load_at_once = true,
+            Scenario::Crash => plan.crashes(&mut dice, false),
+            Scenario::Replace => plan.crashes(&mut dice, true),
+            Scenario::Partition => plan.partition(&mut dice),
+            Scenario::Asymmetric => plan.asymmetric(&mut dice),
+            Scenario::Lossy => {
+                plan.faults.push((1_000, Fault::LoseDatagrams(dice.of(20..300))));
+                plan.faults.push((1_000, Fault::Latency(dice.of(10..60))));
+            }
+            Scenario::BrokenLinks => plan.faults.push((1_000, Fault::Break(dice.of(2..30)))),
+            Scenario::Slow => {
+                let n = dice.of(0..NODES as u64) as usize;
+                plan.faults.push((dice.of(1_000..5_000), Fault::Slow(n, dice.of(20..600))));
+            }
+            Scenario::Mixed => plan.mixed(&mut dice),
+        }
+        plan.faults.push((plan.load_ms, Fault::Mend));
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    /// Everybody starts within a few seconds and finds the others, through any seeds that connect them all.
+    fn quiet(dice: &mut Dice) -> Self {
+        let order = dice.order(NODES);
+        let mut seeds: [Vec<usize>; NODES] = Default::default();
+        for (n, node) in order.iter().enumerate().skip(1) {
+            seeds[*node].push(order[dice.of(0..n as u64) as usize]);
+            if dice.chance(50) {
+                seeds[*node].push(dice.of(0..NODES as u64) as usize);
+            }
+        }
+        Self {
+            starts_ms: std::array::from_fn(|_| dice.of(1..4_000)),
+            seeds,
+            misled: std::array::from_fn(|n| n != order[0] && dice.chance(30)),
+            load_at_once: false,
+            faults: Vec::new(),
+            load_ms: 20_000,
+            tick_ms: 1,
+            forget_after: Some(Duration::from_secs(600)),
+            exact_counters: false,
+            one_copy: true,
+        }
+    }
+
+    fn crashes(&mut self, dice: &mut Dice, fresh: bool) {
+        let mut at = 2_000;
+        if fresh {
+            self.forget_after = Some(Duration::from_secs(15));
+        }
+        for n in dice.order(NODES).into_iter().take(2) {
+            at += dice.of(0..2_000);
+            self.faults.push((at, if dice.chance(50) { Fault::Crash(n) } else { Fault::PowerOff(n) }));
+            at += dice.of(200..12_000);
+            self.faults.push((at, Fault::Return(n, fresh)));
+            // Until its replicas are whole again the next crash would be a second one.
+            at += 30_000;
+        }
+        self.load_ms = at;
+    }
+
+    fn partition(&mut self, dice: &mut Dice) {
+        let away: Vec<usize> = dice.order(NODES).into_iter().take(dice.of(1..3) as usize).collect();
+        let length = dice.of(5..90) * 60_000;
+        // Sides that forget each other live on as two clusters, and then no quorum means anything.
+        let forgets = dice.chance(50);
+        self.one_copy = !forgets;
+        self.forget_after = forgets.then_some(Duration::from_secs(600));
+        self.tick_ms = 10;
+        self.faults.push((4_000, Fault::Isolate(away)));
+        self.faults.push((20_000, Fault::Pace(120_000)));
+        self.faults.push((length - 10_000, Fault::Pace(40)));
+        self.faults.push((length, Fault::Mend));
+        self.load_ms = length + 20_000;
+    }
+
+    fn asymmetric(&mut self, dice: &mut Dice) {
+        let mut at = 2_000;
+        for _ in 0..3 {
+            for _ in 0..dice.of(1..4) {
+                let order = dice.order(NODES);
+                self.faults.push((at, Fault::CutOneWay(order[0], order[1])));
+            }
+            at += dice.of(1_000..12_000);
+            self.faults.push((at, Fault::Mend));
+            at += dice.of(1_000..6_000);
+        }
+        self.load_ms = at;
+    }
+
+    fn mixed(&mut self, dice: &mut Dice) {
+        let n = dice.of(0..NODES as u64) as usize;
+        self.load_ms = 45_000;
+        self.faults.push((dice.of(1_000..8_000), Fault::Crash(n)));
+        self.faults.push((dice.of(8_000..20_000), Fault::Return(n, false)));
+        for _ in 0..dice.of(1..5) {
+            let other = dice.of(0..NODES as u64) as usize;
+            let fault = match dice.of(0..6) {
+                0 => Fault::Isolate(vec![other]),
+                1 => Fault::CutOneWay(n, other),
+                2 => Fault::CutOneWay(other, n),
+                3 => Fault::LoseDatagrams(dice.of(20..300)),
+                4 => Fault::Break(dice.of(2..20)),
+                _ => Fault::Latency(dice.of(5..80)),
+            };
+            self.faults.push((dice.of(1_000..30_000), fault));
+            if dice.chance(60) {
+                self.faults.push((dice.of(5_000..45_000), Fault::Mend));
+            }
+        }
+    }
+}
