@@ -2,7 +2,7 @@
 //! and `tests/process.rs`.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use trellis::actors::clock::Clock;
 use trellis::actors::node::{self, Node, World};
 use trellis::config::{AdminPort, Config};
-use trellis::net::Net;
+use trellis::net::{Net, PlainListener};
 use trellis::{admin, options, telemetry};
 
 #[global_allocator]
@@ -45,13 +45,13 @@ fn main() -> ExitCode {
         report(panic);
         fault.notify_one();
     }));
-    actix_web::rt::System::new().block_on(run(config, fault))
+    node::block_on(run(config, fault))
 }
 
 async fn run(config: Config, fault: &Notify) -> ExitCode {
     let started = async {
         let listener = admin_listener(&config)?;
-        let port = listener.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.port());
+        let port = listener.as_ref().map(PlainListener::local_addr).transpose()?.map(|address| address.port());
         let world = World { net: Net::Os, clock: Clock::os(), seed: rand::random(), threads: true };
         let node = node::start(&config, world, port).await.map_err(io::Error::other)?;
         let admin = listener.map(|listener| admin::serve(listener, node.handles.clone())).transpose()?;
@@ -73,14 +73,14 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
     code
 }
 
-fn admin_listener(config: &Config) -> io::Result<Option<TcpListener>> {
+fn admin_listener(config: &Config) -> io::Result<Option<PlainListener>> {
     let port = match config.admin {
         AdminPort::Off => return Ok(None),
         AdminPort::Free => 0,
         AdminPort::At(port) => port,
     };
     let address = SocketAddr::new(config.host, port);
-    let bound = TcpListener::bind(address);
+    let bound = PlainListener::bind(address);
     bound.map(Some).map_err(|error| io::Error::other(format!("cannot listen on admin {address}: {error}")))
 }
 

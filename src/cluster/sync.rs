@@ -226,7 +226,9 @@ impl Planner {
 
     /// Claims what has been compared with everybody who might have something of it.
     fn claim(&mut self, view: &View, now: UnixMs, steps: &mut Vec<Step>) {
-        let alone = view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
+        // With all others silent, what they hold can't be known; the last of all members has nobody left to ask.
+        let is_last = self.founding.is_some() && view.others().next().is_none();
+        let alone = !is_last && view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
         for partition in view.owned().difference(&self.held).iter() {
             let route = view.route(partition);
             let settled = self.changed_ms.get(&partition).is_none_or(|at| *at + SETTLE_MS <= now);

@@ -21,6 +21,9 @@ pub use udp::lose_datagrams;
 /// Connections the kernel may hold for us until we accept them.
 const BACKLOG: u32 = 4096;
 
+/// A bound listener outside any runtime, for the admin endpoint: it brings its own server and is never simulated.
+pub type PlainListener = std::net::TcpListener;
+
 /// Which network a node lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Net {

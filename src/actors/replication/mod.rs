@@ -5,6 +5,7 @@
 //! Bounds: `OUTBOX_BYTES_MAX` per peer for entries, `CALLS_MAX` calls per peer.
 
 mod link;
+mod messages;
 mod outlet;
 
 use std::collections::BTreeMap;
@@ -17,18 +18,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
-use crate::base::hlc::Version;
 use crate::base::id::{ClusterName, NodeId};
-use crate::base::level::Level;
-use crate::base::slot::Partition;
 use crate::cluster::outbox::{Posted, Ticket};
-use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::tally::{Progress, Tally};
 use crate::cluster::view::{Liveness, Peer, PeerIx, Required, View};
 use crate::net::Net;
 use crate::protocol::native::Message as Native;
-use crate::protocol::native::frame::{self, Call};
+use crate::protocol::native::frame;
 
+pub use self::messages::*;
 use self::outlet::{Outlet, Verdict};
 use super::gossip::Doubt;
 
@@ -46,139 +44,6 @@ pub struct Identity {
     pub node: NodeId,
     /// This life of it.
     pub incarnation: u64,
-}
-
-/// Why a call to a peer has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    /// It was never sent: nothing was done.
-    #[error("the member can't be reached")]
-    Unreachable,
-    /// It was sent, and the link broke: it may have been done.
-    #[error("the link to the member broke")]
-    Broken,
-    /// Too many calls to this peer are under way: nothing was done.
-    #[error("too many requests are under way to the member")]
-    Busy,
-}
-
-/// Entries to send to the other replicas of their partitions.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
-pub struct Replicate {
-    /// Encoded records, one after another.
-    pub bytes: Vec<u8>,
-    /// Where each ends and belongs.
-    pub records: Vec<Outgoing>,
-    /// What to count.
-    pub level: Level,
-    /// Told once the level is met or out of reach for each record; not asked for at level one.
-    pub commit: Option<oneshot::Sender<Committed>>,
-}
-
-/// One record of a [`Replicate`].
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing {
-    /// End in the bytes.
-    pub end: usize,
-    /// Its partition.
-    pub partition: Partition,
-    /// The sender's number for the operation behind it.
-    pub op: u32,
-}
-
-/// The outcome of a [`Replicate`] above level one.
-#[derive(Debug, Default)]
-pub struct Committed {
-    /// Operations whose level is out of reach.
-    pub short: Vec<u32>,
-    /// Operations that lost to something newer on a replica, and its version.
-    pub newer: Vec<(u32, Version)>,
-}
-
-/// Entries for one peer, whatever the ring says; true once it has them all.
-#[derive(Message, Debug)]
-#[rtype(result = "bool")]
-pub struct Push {
-    /// Whom.
-    pub peer: PeerIx,
-    /// Encoded records.
-    pub bytes: Vec<u8>,
-    /// Where each ends and belongs.
-    pub records: Vec<Outgoing>,
-}
-
-/// A request to a peer; the payload of the answering frame.
-#[derive(Message, Debug)]
-#[rtype(result = "Result<Bytes, LinkError>")]
-pub struct CallPeer {
-    /// Whom.
-    pub peer: PeerIx,
-    /// What.
-    pub call: Call,
-}
-
-/// How many other members hold everything that was posted so far for these partitions?
-#[derive(Message, Debug)]
-#[rtype(result = "usize")]
-pub struct AwaitReplicas {
-    /// Partitions meant.
-    pub partitions: PartitionSet,
-    /// Enough.
-    pub replicas: usize,
-    /// Longest wait.
-    pub timeout: Duration,
-}
-
-/// The cluster looks different now.
-#[derive(Message, Clone, Debug)]
-#[rtype(result = "()")]
-pub struct ViewChanged(pub Arc<View>);
-
-/// Partitions in which a peer may have missed entries.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
-pub struct Diverged {
-    /// Who.
-    pub peer: PeerIx,
-    /// Where.
-    pub partitions: PartitionSet,
-}
-
-/// Who wants to know of divergence, and of links that broke.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct ReportTo {
-    /// Told of partitions in which a peer may have missed entries.
-    pub diverged: Recipient<Diverged>,
-    /// Told of members whose link broke or fell silent.
-    pub doubts: Recipient<Doubt>,
-}
-
-/// What this actor can tell of itself.
-#[derive(Message, Debug)]
-#[rtype(result = "ReplicationStats")]
-pub struct AskStats;
-
-/// The answer to [`AskStats`].
-#[derive(Debug, Default, Clone)]
-pub struct ReplicationStats {
-    /// Counts.
-    pub counters: Counters,
-    /// Bytes in all outboxes.
-    pub outbox_bytes: usize,
-    /// Open links.
-    pub links: usize,
-    /// Calls without an answer yet.
-    pub calls: usize,
-}
-impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for ReplicationStats {
-    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
-        if let Some(tx) = tx {
-            // The asker may have given up.
-            let _ = tx.send(self);
-        }
-    }
 }
 
 #[derive(Message)]

@@ -16,9 +16,8 @@ use trellis::protocol::native::{Answer, Ask, Key};
 use trellis::protocol::resp::read::ReplyReader;
 use trellis::protocol::resp::value::Value;
 
-use crate::Failure;
-use crate::arguments::{Arguments, Command, Format};
-use crate::show;
+use super::arguments::{Arguments, Command, Format};
+use super::{Failure, show};
 
 /// Time to connect to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
