@@ -345,6 +345,7 @@ impl Run {
                 self.note("all is equal");
                 return true;
             };
+            self.load.history.remark(&difference);
             if self.sim.elapsed() > begun + at_most {
                 self.failures.push(format!("not equal after {at_most:?}: {difference}"));
                 return false;
