@@ -17,7 +17,9 @@ use crate::base::reply::{ReplyRef, ReplySink, Wire};
 use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
 use crate::protocol::native::frame::{self, FrameError};
-use crate::protocol::native::{Answer, Answered, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies};
+use crate::protocol::native::{
+    Answer, Answered, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies,
+};
 use crate::protocol::resp::Args;
 use crate::protocol::resp::encode::ReplyBuf;
 use crate::storage::Outcome;

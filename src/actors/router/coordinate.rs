@@ -227,7 +227,9 @@ async fn ask(desk: &Desk, peer: PeerIx, asked: Vec<usize>, survey: &Survey) -> (
 
 /// Notes what a replica answered.
 fn digest(survey: &mut Survey, peer: PeerIx, asked: &[usize], payload: &Bytes) {
-    let Ok(Native::Answer { answer: Answer::Survey { holdings, answered }, .. }) = frame::decode(payload) else { return };
+    let Ok(Native::Answer { answer: Answer::Survey { holdings, answered }, .. }) = frame::decode(payload) else {
+        return;
+    };
     let outcome = |a: &Answered<'_>| Outcome { kind: a.kind, reply: Bytes::copy_from_slice(a.reply) };
     survey.answered.extend(answered.iter().map(|answered| (answered.request, outcome(answered))));
     let mut versions = Vec::with_capacity(asked.len());

@@ -230,8 +230,7 @@ impl Handler<PeerBatch> for Router {
         }
         desk.count(Counter::OpsReceived, batch.ops.len() as u64);
         let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline };
-        let ops =
-            Ops { ops: batch.ops, requests: batch.requests, all_or_none: batch.all_or_none, retry: batch.retry };
+        let ops = Ops { ops: batch.ops, requests: batch.requests, all_or_none: batch.all_or_none, retry: batch.retry };
         Box::pin(async move { Ok(coordinate::all_here(&desk, &view, ops, terms).await) })
     }
 }
