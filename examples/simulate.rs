@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use trellis::base::plant::Plant;
 use world::{Outcome, Scenario, run};
 
 /// Simulated clusters of five under load and faults.
@@ -31,6 +32,9 @@ struct Arguments {
     /// Run each seed twice and compare.
     #[arg(long)]
     twice: bool,
+    /// Plant a bug that the checks must find.
+    #[arg(long, value_parser = plant)]
+    plant: Option<Plant>,
     /// Threads; each runs one seed at a time.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
@@ -38,6 +42,11 @@ struct Arguments {
 
 /// Of one seed: one fault often shows in many ways.
 const FAILURES_SHOWN: usize = 4;
+
+fn plant(name: &str) -> Result<Plant, String> {
+    let found = Plant::ALL.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, plant)| plant).ok_or_else(|| format!("one of {}", Plant::ALL.map(|(name, _)| name).join(", ")))
+}
 
 fn scenario(name: &str) -> Result<Scenario, String> {
     let names = || Scenario::ALL.map(Scenario::name).join(", ");
@@ -98,6 +107,9 @@ fn one(arguments: &Arguments, seed: u64) -> (Scenario, Outcome) {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(plant) = arguments.plant {
+        plant.sow();
+    }
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -122,7 +134,11 @@ fn main() -> ExitCode {
                     for failure in outcome.failures.iter().take(FAILURES_SHOWN) {
                         println!("FAILED --scenario {name} --first {seed} --seeds 1: {failure}");
                     }
-                    totals.lock().expect("no thread panics").entry(scenario).or_default().add(seed, &outcome, began.elapsed());
+                    totals.lock().expect("no thread panics").entry(scenario).or_default().add(
+                        seed,
+                        &outcome,
+                        began.elapsed(),
+                    );
                 }
             });
         }

@@ -88,6 +88,10 @@ impl EntryRef<'_> {
     /// Last writer wins: `Greater` means `self` replaces `other`. Versions decide; should two ever be equal, the content does, a delete
     /// before a value, so that the order is total and every replica ends with the same bytes.
     pub fn merge_order(&self, other: &EntryRef<'_>) -> Ordering {
+        #[cfg(feature = "sim")]
+        if super::plant::Plant::OriginBlindMerge.is_sown() {
+            return self.version.time.cmp(&other.version.time);
+        }
         self.version.cmp(&other.version).then_with(|| match (&self.body, &other.body) {
             (BodyRef::Tombstone, BodyRef::Tombstone) => Ordering::Equal,
             (BodyRef::Tombstone, BodyRef::Live { .. }) => Ordering::Greater,

@@ -9,5 +9,7 @@ pub mod id;
 pub mod level;
 pub mod limits;
 pub mod op;
+#[cfg(feature = "sim")]
+pub mod plant;
 pub mod reply;
 pub mod slot;

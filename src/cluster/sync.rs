@@ -21,7 +21,7 @@ pub const PARTITIONS_PER_SESSION: usize = 64;
 const ROUND_EVERY_MS: u64 = 10_000;
 /// After a change of ownership, coordinators may for this long not know of it and write to the old owners alone.
 const SETTLE_MS: u64 = 1_500;
-/// A node whose seeds do not answer for this long founds a cluster of its own.
+/// A node whose seeds know of no cluster for this long founds one, alone or with those it has met that know of none either.
 const FOUND_ALONE_AFTER_MS: u64 = 10_000;
 /// A pair that could not be compared is tried again after this time.
 const RETRY_MS: u64 = 500;
@@ -229,6 +229,11 @@ impl Planner {
         // With all others silent, what they hold can't be known; the last of all members has nobody left to ask.
         let is_last = self.founding.is_some() && view.others().next().is_none();
         let alone = !is_last && view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
+        // Where nobody holds anything yet, somebody who founded a cluster may be on the way.
+        let founded = Partition::all().any(|p| !view.route(p).holders.is_empty());
+        if !founded && now < self.started_ms + FOUND_ALONE_AFTER_MS {
+            return;
+        }
         for partition in view.owned().difference(&self.held).iter() {
             let route = view.route(partition);
             let settled = self.changed_ms.get(&partition).is_none_or(|at| *at + SETTLE_MS <= now);

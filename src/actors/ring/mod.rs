@@ -248,6 +248,10 @@ impl RingActor {
     fn forget_the_dead(&mut self) {
         let Some(after) = self.config.forget_after else { return };
         let view = self.view.load_full();
+        // A member that died before this node came was never seen to go down.
+        for (_, peer) in view.others().filter(|(_, peer)| peer.liveness == Liveness::Down) {
+            self.down_since.entry(peer.member.id.clone()).or_insert_with(Instant::now);
+        }
         let first = view.peers().filter(|(_, p)| p.liveness == Liveness::Alive).map(|(_, p)| &p.member.id).min();
         if first != Some(&self.config.me.id) {
             return;

@@ -51,6 +51,7 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Term
         let (group, places) = &mut groups[desk.local.shard_of(Partition::of(&op.key))];
         group.ops.push(op);
         group.requests.push(requests.next().flatten());
+        group.retry = ops.retry;
         places.push(n);
     }
     let groups = groups.into_iter().enumerate().filter(|(_, (ops, _))| !ops.ops.is_empty());
@@ -104,7 +105,7 @@ async fn prepare(desk: &Rc<Desk>, view: &View, shard: usize, ops: &Ops, terms: T
             desk.count(Counter::NoQuorum, 1);
             return Err(NO_QUORUM_BEFORE);
         }
-        if op.act.reads() || ops.all_or_none {
+        if op.act.reads() || ops.all_or_none || ops.retry {
             let (_, requests) = reads.entry(op.key.clone()).or_insert_with(|| {
                 let mut tally = Tally::new(route.read(terms.level));
                 tally.acknowledge(view.me);
@@ -226,7 +227,9 @@ async fn ask(desk: &Desk, peer: PeerIx, asked: Vec<usize>, survey: &Survey) -> (
 
 /// Notes what a replica answered.
 fn digest(survey: &mut Survey, peer: PeerIx, asked: &[usize], payload: &Bytes) {
-    let Ok(Native::Answer { answer: Answer::Survey { holdings, answered }, .. }) = frame::decode(payload) else { return };
+    let Ok(Native::Answer { answer: Answer::Survey { holdings, answered }, .. }) = frame::decode(payload) else {
+        return;
+    };
     let outcome = |a: &Answered<'_>| Outcome { kind: a.kind, reply: Bytes::copy_from_slice(a.reply) };
     survey.answered.extend(answered.iter().map(|answered| (answered.request, outcome(answered))));
     let mut versions = Vec::with_capacity(asked.len());

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use crate::base::counters::Counter;
 use crate::base::id::RequestId;
+use crate::base::level::Level;
 use crate::base::op::{Op, OpRef};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -51,7 +52,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
     let mut done: Vec<(ReplyBuf, Vec<usize>)> = Vec::new();
     for attempt in 0..ATTEMPTS_MAX {
         let view = desk.view.load_full();
-        let groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places));
+        let groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places), terms.level);
         let results = join_all(groups.into_iter().map(|(to, group, places)| {
             let view = &view;
             async move {
@@ -86,6 +87,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
             break;
         }
         ops.all_or_none = all_or_none;
+        ops.retry = unknown.contains(&true);
         desk.count(Counter::OpsRetried, ops.ops.len() as u64);
         if attempt > 0 {
             tokio::time::sleep(PAUSE * attempt).await;
@@ -100,7 +102,13 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
 }
 
 /// Groups operations by the member that coordinates them and, if that is this node, by shard; the order within each group is kept.
-fn split(desk: &Desk, view: &View, ops: Ops, places: Vec<usize>) -> Vec<(Option<PeerIx>, Ops, Vec<usize>)> {
+fn split(
+    desk: &Desk,
+    view: &View,
+    ops: Ops,
+    places: Vec<usize>,
+    level: Level,
+) -> Vec<(Option<PeerIx>, Ops, Vec<usize>)> {
     let mut groups: BTreeMap<(Option<PeerIx>, usize), (Ops, Vec<usize>)> = BTreeMap::new();
     let first_time = ops.requests.is_empty();
     let mut requests = ops.requests.into_iter();
@@ -111,7 +119,9 @@ fn split(desk: &Desk, view: &View, ops: Ops, places: Vec<usize>) -> Vec<(Option<
         let shard = if here { desk.local.shard_of(partition) } else { 0 };
         let request = if first_time {
             // Work that stays here is never repeated; it needs no id until it leaves.
-            (!here && !op.act.repeats_safely()).then(|| desk.request_id())
+            // Above level one a blind write needs one as well: repeated, it would undo what others saw written after it.
+            let repeats = if level == Level::One { op.act.repeats_safely() } else { !op.act.writes() };
+            (!here && !repeats).then(|| desk.request_id())
         } else {
             requests.next().flatten()
         };
@@ -119,6 +129,7 @@ fn split(desk: &Desk, view: &View, ops: Ops, places: Vec<usize>) -> Vec<(Option<
         group.ops.push(op);
         group.requests.push(request);
         group.all_or_none = ops.all_or_none;
+        group.retry = ops.retry;
         group_places.push(place);
     }
     groups.into_iter().map(|((to, _), (group, places))| (to, group, places)).collect()
@@ -134,6 +145,7 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
         wire: terms.wire,
         router: desk.id,
         all_or_none: group.all_or_none,
+        retry: group.retry,
         ops: group.ops.iter().zip(&group.requests).map(|(op, request)| (sequence(request), borrow(op))).collect(),
     };
     desk.count(Counter::OpsForwarded, group.ops.len() as u64);

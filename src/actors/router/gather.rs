@@ -142,7 +142,7 @@ fn dress(replies: &ReplyBuf, shapes: &[(Option<Gather>, usize)], out: &mut Reply
 async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &mut ReplyBuf) {
     let partition = sets.first().map(|op| Partition::of(&op.key));
     if sets.iter().all(|op| Some(Partition::of(&op.key)) == partition) {
-        let ops = Ops { ops: sets, requests: Vec::new(), all_or_none: true };
+        let ops = Ops { ops: sets, all_or_none: true, ..Ops::default() };
         let replies = forward::execute(desk, ops, terms).await;
         return out.append(&replies, 0..1);
     }

@@ -62,6 +62,8 @@ pub struct PeerBatch {
     pub requests: Vec<Option<RequestId>>,
     /// Sets if absent, of which all or none are done.
     pub all_or_none: bool,
+    /// An earlier attempt may have been done by another coordinator.
+    pub retry: bool,
     /// How to encode the replies.
     pub wire: Wire,
     /// Wanted acknowledgements.
@@ -93,6 +95,7 @@ struct Ops {
     ops: Vec<Op>,
     requests: Vec<Option<RequestId>>,
     all_or_none: bool,
+    retry: bool,
 }
 
 /// What an answer needs.
@@ -227,7 +230,7 @@ impl Handler<PeerBatch> for Router {
         }
         desk.count(Counter::OpsReceived, batch.ops.len() as u64);
         let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline };
-        let ops = Ops { ops: batch.ops, requests: batch.requests, all_or_none: batch.all_or_none };
+        let ops = Ops { ops: batch.ops, requests: batch.requests, all_or_none: batch.all_or_none, retry: batch.retry };
         Box::pin(async move { Ok(coordinate::all_here(&desk, &view, ops, terms).await) })
     }
 }

@@ -172,6 +172,7 @@ mod tests {
             wire: Wire::Resp3,
             router: 7,
             all_or_none: false,
+            retry: false,
             ops: vec![(0, OpRef { key: b"k", act: Act::Get, value: b"" })],
         };
         assert_eq!(Call::forward(&forward).frame(2), to_bytes(&Message::Forward { id: 2, forward }));

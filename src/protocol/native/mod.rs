@@ -130,6 +130,8 @@ pub struct Forward<'a> {
     pub router: u64,
     /// The operations are sets if absent, of which all or none are done.
     pub all_or_none: bool,
+    /// An earlier attempt may have been done by another coordinator.
+    pub retry: bool,
     /// The operations, each with its [`RequestId::sequence`], 0 where a repetition does no harm.
     #[serde(borrow)]
     pub ops: Vec<(u64, OpRef<'a>)>,

@@ -91,7 +91,10 @@ pub(crate) fn one_copy(key: &str, events: &[&Event]) -> Vec<String> {
     let mut wrong = Vec::new();
     for pair in forward.windows(2) {
         if pair[1].first_end < pair[0].last_start {
-            wrong.push(format!("{key}: {:?} and {:?} were each there before and after the other", pair[0].value, pair[1].value));
+            wrong.push(format!(
+                "{key}: {:?} and {:?} were each there before and after the other",
+                pair[0].value, pair[1].value
+            ));
         }
     }
     for zone in zones.values().filter(|zone| !zone.is_forward()) {
@@ -113,15 +116,17 @@ pub(crate) fn deletes(key: &str, events: &[&Event]) -> Vec<String> {
         for write in events.iter().filter(|e| value_set(e).is_some() && e.is_done() && e.told_us < read.asked_us) {
             let delete = |e: &&&Event| e.action == Action::Delete;
             let set = value_set(write);
-            let gone = events.iter().filter(delete).find(|d| {
-                d.is_done() && write.told_us < d.asked_us && d.told_us < read.asked_us
-            });
+            let gone = events
+                .iter()
+                .filter(delete)
+                .find(|d| d.is_done() && write.told_us < d.asked_us && d.told_us < read.asked_us);
             if let Some(gone) = gone.filter(|_| value == set) {
                 wrong.push(format!("{key}: deleted and back: {write:?}, {gone:?}, {read:?}"));
             }
-            let may_be_gone = events.iter().filter(delete).any(|d| {
-                d.may_be_done() && d.asked_us < read.told_us && (!d.is_done() || d.told_us > write.asked_us)
-            });
+            let may_be_gone = events
+                .iter()
+                .filter(delete)
+                .any(|d| d.may_be_done() && d.asked_us < read.told_us && (!d.is_done() || d.told_us > write.asked_us));
             if value.is_none() && !may_be_gone {
                 wrong.push(format!("{key}: acknowledged and lost: {write:?}, {read:?}"));
             }
@@ -143,7 +148,9 @@ pub(crate) fn deadlines(key: &str, events: &[&Event]) -> Vec<String> {
                 wrong.push(format!("{key}: outlived its deadline: {write:?}, {read:?}"));
             }
             let only = events.iter().filter(|e| value_set(e).is_some() && e.may_be_done()).all(|other| {
-                value_set(other) == Some(set) || other.is_done() && other.told_us < write.asked_us || other.asked_us > read.told_us
+                value_set(other) == Some(set)
+                    || other.is_done() && other.told_us < write.asked_us
+                    || other.asked_us > read.told_us
             });
             let fresh = write.told_us < read.asked_us && read.told_us + SLACK_US < write.asked_us + ms * 1_000;
             if value.is_none() && only && fresh {

@@ -209,12 +209,15 @@ impl Worker {
         match answer {
             Ok(Value::Error(text)) => {
                 let text = String::from_utf8_lossy(&text).into_owned();
-                let unsure = (text.starts_with("NOQUORUM") || text.starts_with("TIMEOUT")) && !text.ends_with("applied: no");
+                let unsure =
+                    (text.starts_with("NOQUORUM") || text.starts_with("TIMEOUT")) && !text.ends_with("applied: no");
                 if unsure { Told::Unknown(text) } else { Told::Refused(text) }
             }
             Ok(Value::Null) => Told::Done(None),
             Ok(Value::Int(n)) => Told::Done(Some(n.to_string())),
-            Ok(Value::Bulk(text) | Value::Simple(text)) => Told::Done(Some(String::from_utf8_lossy(&text).into_owned())),
+            Ok(Value::Bulk(text) | Value::Simple(text)) => {
+                Told::Done(Some(String::from_utf8_lossy(&text).into_owned()))
+            }
             Ok(other) => Told::Unknown(format!("{other:?}")),
             Err(error) => {
                 self.connection = None;

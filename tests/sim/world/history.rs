@@ -92,6 +92,13 @@ impl History {
         self.hash.set(xxh3_64_with_seed(line.as_bytes(), self.hash.get()));
     }
 
+    /// Prints what is of no consequence.
+    pub(crate) fn remark(&self, text: &str) {
+        if self.trace {
+            println!("{text}");
+        }
+    }
+
     /// The hash of everything noted so far.
     pub(crate) fn hash(&self) -> u64 {
         self.hash.get()

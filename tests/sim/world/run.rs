@@ -122,7 +122,8 @@ impl Run {
             self.check();
         }
         let events = self.load.history.events();
-        let written = |e: &&Event| e.is_done() && e.action != super::history::Action::Get && e.key[1..].starts_with('q');
+        let written =
+            |e: &&Event| e.is_done() && e.action != super::history::Action::Get && e.key[1..].starts_with('q');
         let one = || events.iter().filter(|e| e.key[1..].starts_with('o'));
         let latency = |e: &Event| Duration::from_micros(e.told_us - e.asked_us);
         Outcome {
@@ -345,6 +346,7 @@ impl Run {
                 self.note("all is equal");
                 return true;
             };
+            self.load.history.remark(&difference);
             if self.sim.elapsed() > begun + at_most {
                 self.failures.push(format!("not equal after {at_most:?}: {difference}"));
                 return false;

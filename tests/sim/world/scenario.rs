@@ -172,7 +172,8 @@ impl Plan {
 
     fn partition(&mut self, dice: &mut Dice) {
         let away: Vec<usize> = dice.order(NODES).into_iter().take(dice.of(1..3) as usize).collect();
-        let length = dice.of(5..90) * 60_000;
+        // Hours take long to simulate, and most of what they show shows within minutes.
+        let length = 60_000 * if dice.chance(15) { dice.of(60..150) } else { dice.of(2..15) };
         // Sides that forget each other live on as two clusters, and then no quorum means anything.
         let forgets = dice.chance(50);
         self.one_copy = !forgets;

@@ -1,0 +1,32 @@
+//! Bugs to be planted on purpose, so that the simulation can show that it finds them. Only with the `sim` feature; no release carries it.
+//! Each is read in the one place it spoils. Exercised by `examples/simulate --plant NAME`.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Plant {
+    /// A replica that did not acknowledge counts as one that did (`cluster::tally`).
+    LostAcknowledgement = 1,
+    /// Merging ignores the node id (`base::entry`).
+    OriginBlindMerge = 2,
+}
+
+impl Plant {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Self); 2] =
+        [("lost-acknowledgement", Self::LostAcknowledgement), ("origin-blind-merge", Self::OriginBlindMerge)];
+
+    /// Plants it, for the whole process.
+    pub fn sow(self) {
+        SOWN.store(self as u8, Ordering::Relaxed);
+    }
+
+    /// Whether it is planted.
+    pub fn is_sown(self) -> bool {
+        SOWN.load(Ordering::Relaxed) == self as u8
+    }
+}
+
+static SOWN: AtomicU8 = AtomicU8::new(0);
