@@ -70,6 +70,7 @@ fn check(pins: &[Pin], count: usize) {
 }
 
 const VERSION_OF_7: Version = Version { time: 7 << 16, origin: 9 };
+const REQUEST: RequestId = RequestId { router: 1, sequence: 2 };
 
 fn live() -> EntryRef<'static> {
     EntryRef { version: VERSION_OF_7, body: BodyRef::Live { value: b"v", deadline: None, flags: 0 } }
@@ -181,6 +182,11 @@ fn asks() -> Vec<Pin> {
             "0c 00 00 00 07 01 0c 01 00 02 03 47 45 54 01 6b",
         ),
         ask("Ask::Admin", Ask::Admin(b"health"), "0a 00 00 00 07 01 0d 06 68 65 61 6c 74 68"),
+        ask(
+            "Ask::Survey",
+            Ask::Survey { keys: vec![(Key(b"k"), VERSION_OF_7)], requests: vec![(0, REQUEST)] },
+            "0e 00 00 00 07 01 0e 01 01 6b 80 80 1c 09 01 00 01 02",
+        ),
     ]
 }
 
@@ -215,6 +221,14 @@ fn answers() -> Vec<Pin> {
         answer("Answer::Reply", Answer::Reply(b"+OK\r\n"), "09 00 00 00 08 01 0a 05 2b 4f 4b 0d 0a"),
         answer("Answer::Admin", Answer::Admin { status: 404, body: b"{}" }, "08 00 00 00 08 01 0b 94 03 02 7b 7d"),
         answer("Answer::Failed", Answer::Failed("ERR no"), "0a 00 00 00 08 01 0c 06 45 52 52 20 6e 6f"),
+        answer(
+            "Answer::Survey",
+            Answer::Survey {
+                holdings: vec![Holding::Same],
+                answered: vec![Answered { request: REQUEST, kind: ReplyKind::Int(5), reply: b":5\r\n" }],
+            },
+            "0f 00 00 00 08 01 0d 01 01 01 01 02 00 0a 04 3a 35 0d 0a",
+        ),
     ]
 }
 
@@ -225,11 +239,7 @@ fn records() -> Vec<Pin> {
             RecordRef::Entry {
                 key: b"k",
                 entry: live(),
-                answered: Some(Answered {
-                    request: RequestId { router: 1, sequence: 2 },
-                    kind: ReplyKind::Int(5),
-                    reply: b":5\r\n",
-                }),
+                answered: Some(Answered { request: REQUEST, kind: ReplyKind::Int(5), reply: b":5\r\n" }),
             },
             record_ref_number,
             "00 01 6b 80 80 1c 09 01 01 76 00 00 01 01 02 00 0a 04 3a 35 0d 0a",
