@@ -40,6 +40,9 @@ use super::sync::SyncActor;
 const CLOCK_AHEAD_MS_MAX: u64 = 500;
 /// Time between the refusal of new requests and the closing of connections, for clients to read their last replies.
 const GRACE: Duration = Duration::from_millis(500);
+/// Time that requests under way have to finish when the node stops; their own deadline is earlier.
+const DRAIN_MAX: Duration = Duration::from_secs(7);
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Pause after `accept` failed: most often too many files are open, which passes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -372,6 +375,10 @@ impl Node {
     /// Stops in order: requests under way are answered, later ones refused, then the others are told and connections close.
     pub async fn stop(self) {
         self.handles.census.stopping.store(true, Ordering::Relaxed);
+        let patience = self.handles.clock.monotonic() + DRAIN_MAX;
+        while self.handles.report().await.connections.inflight_ops > 0 && self.handles.clock.monotonic() < patience {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
         let _ = self.handles.gossip.send(SayGoodbye).await;
         let all = crate::cluster::partition_set::PartitionSet::FULL;
         // What was acknowledged at level one leaves for the other replicas before the node does.

@@ -85,6 +85,7 @@ fn forward() -> Forward<'static> {
         wire: Wire::Resp3,
         router: 6,
         all_or_none: false,
+        retry: true,
         ops: vec![(2, op)],
     }
 }
@@ -105,7 +106,7 @@ fn messages() -> Vec<Pin> {
         message(
             "Message::Forward",
             Message::Forward { id: 1, forward: forward() },
-            "10 00 00 00 03 01 05 f4 03 01 01 06 00 01 02 01 6b 0d 02 00",
+            "11 00 00 00 03 01 05 f4 03 01 01 06 00 01 01 02 01 6b 0d 02 00",
         ),
         message(
             "Message::Forwarded",
