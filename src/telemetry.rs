@@ -1,5 +1,7 @@
 //! Sets up logging: lines for people or JSON objects, on standard error, at the levels `RUST_LOG` asks for. Never writes to standard output,
-//! which belongs to the ready line. Tested in `tests/options.rs`.
+//! which belongs to the ready line. Tested in `tests/options.rs` and `tests/process.rs`.
+
+use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -32,6 +34,8 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
         Err(error @ std::env::VarError::NotUnicode(_)) => return Err(TelemetryError::NotText(error)),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: in a file they are noise.
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => lines.with_target(false).try_init()?,
         LogFormat::Json => lines.json().flatten_event(true).try_init()?,

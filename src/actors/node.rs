@@ -22,7 +22,7 @@ use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
 use crate::cluster::membership::{Held, Member, MemberState, REPLICATE_TO_ALL};
 use crate::cluster::sync::Planner;
 use crate::config::{Config, Eviction, Replication as Copies};
-use crate::net::{self, Listener, Net, Stream};
+use crate::net::{self, Listener, Net, Stream, Udp};
 use crate::storage::{Store, StoreConfig};
 
 use super::clock::Clock;
@@ -30,7 +30,7 @@ use super::connection::{Accepted, Census, Connections};
 use super::gossip::{GossipActor, SayGoodbye};
 use super::handles::{Handles, Settings};
 use super::local::Local;
-use super::replication::{Identity, Replication, ViewChanged};
+use super::replication::{Identity, Replication, ReportTo, ViewChanged};
 use super::ring::{self, AnnounceThrough, RingActor, RingConfig, Subscribe};
 use super::router::Router;
 use super::store::StoreActor;
@@ -109,38 +109,23 @@ impl Home {
     }
 }
 
+/// Runs a program that starts a node, on this thread: actors live only inside a system.
+pub fn block_on<F: Future>(program: F) -> F::Output {
+    actix_rt::System::new().block_on(program)
+}
+
 /// Starts a node. `admin_port` is that of its admin endpoint, if it has one, for others to be told.
 ///
 /// # Errors
 /// [`StartError`], with nothing left running.
 pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Result<Node, StartError> {
-    let listen = |what: String| move |error| StartError::Listen { what, error };
-    let wanted = SocketAddr::new(config.host, config.port);
-    let listener = world.net.listen(wanted).await.map_err(listen(format!("tcp {wanted}")))?;
-    let address = listener.address().ok().flatten().unwrap_or(wanted);
-    let udp = world.net.udp(address).await.map_err(listen(format!("udp {address}")))?;
-    let unix = match &config.unix {
-        Some(path) => Some(net::listen_unix(path).map_err(listen(format!("unix {}", path.display())))?),
-        None => None,
-    };
+    let Bound { listener, udp, unix, address } = bind(config, world.net).await?;
     let (advertised, reachable) = advertised(config, world.net, address).await?;
     let incarnation = world.clock.unix_ms();
     let draw = |salt: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&salt.to_le_bytes(), world.seed);
     let node = config.node_id.clone().unwrap_or_else(|| random_id(draw(1), draw(2)));
     let identity = Identity { net: world.net, cluster: config.cluster_name.clone(), node, incarnation };
-    let gossip = Gossip::new(
-        0,
-        GossipConfig {
-            node: identity.node.clone(),
-            address: reachable,
-            incarnation,
-            heartbeat_interval_ms: config.heartbeat_interval.as_millis() as u64,
-            failure_timeout_ms: config.failure_timeout.as_millis() as u64,
-            cluster: config.cluster_name.clone(),
-            seeds: Vec::new(),
-        },
-        draw(3),
-    )?;
+    let gossip = detector(config, &identity, reachable, draw(3))?;
     let mut arbiters: Vec<Arbiter> = Vec::new();
     let mut home = || {
         let arbiter = world.threads.then(Arbiter::new);
@@ -163,6 +148,9 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     let (seeds, to, started) = (config.seeds.clone(), ring.clone(), world.clock.monotonic());
     let gossip = liveness.start(move |_| GossipActor::new(gossip, started, world.net, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
+    for replication in &local.replications {
+        replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });
+    }
 
     let handles = Handles {
         identity,
@@ -191,6 +179,40 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
         actix::spawn(accept(unix, connections));
     }
     Ok(Node { handles, address, advertised, arbiters, unix: config.unix.clone() })
+}
+
+/// Everything a node listens on but the admin endpoint.
+struct Bound {
+    listener: Listener,
+    udp: Udp,
+    unix: Option<Listener>,
+    address: SocketAddr,
+}
+
+async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
+    let listen = |what: String| move |error| StartError::Listen { what, error };
+    let wanted = SocketAddr::new(config.host, config.port);
+    let listener = net.listen(wanted).await.map_err(listen(format!("tcp {wanted}")))?;
+    let address = listener.address().ok().flatten().unwrap_or(wanted);
+    let udp = net.udp(address).await.map_err(listen(format!("udp {address}")))?;
+    let unix = match &config.unix {
+        Some(path) => Some(net::listen_unix(path).map_err(listen(format!("unix {}", path.display())))?),
+        None => None,
+    };
+    Ok(Bound { listener, udp, unix, address })
+}
+
+fn detector(config: &Config, identity: &Identity, address: SocketAddr, seed: u64) -> Result<Gossip, BadTiming> {
+    let gossip = GossipConfig {
+        node: identity.node.clone(),
+        address,
+        incarnation: identity.incarnation,
+        heartbeat_interval_ms: config.heartbeat_interval.as_millis() as u64,
+        failure_timeout_ms: config.failure_timeout.as_millis() as u64,
+        cluster: config.cluster_name.clone(),
+        seeds: Vec::new(),
+    };
+    Gossip::new(0, gossip, seed)
 }
 
 /// Shards of a simulated node: enough for messages to cross between them.
@@ -310,7 +332,6 @@ fn start_data(
     let (replication, to) = (local.replications[0].clone(), ring.clone());
     let sync = homes[0].start(move |_| SyncActor::new(planner, drawn, clock, own, replication, to));
     for replication in &local.replications {
-        replication.do_send(super::replication::ReportTo(sync.clone().recipient()));
         subscribe(ring, replication);
     }
     local.stores.iter().for_each(|store| subscribe(ring, store));

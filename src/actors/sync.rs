@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use futures_util::StreamExt;
 
 use crate::base::counters::{Counter, Counters};
 use crate::base::hlc::{UnixMs, Version};
@@ -20,7 +21,7 @@ use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::sync::{Compared, Planner, Step};
 use crate::cluster::view::{PeerIx, View};
 use crate::protocol::native::frame::{self, Call};
-use crate::protocol::native::{Answer, Ask, Holding, Key, Message as Native, PartitionDigest, RecordRef};
+use crate::protocol::native::{Answer, Ask, Holding, Key, LeafPosition, Message as Native, PartitionDigest, RecordRef};
 
 use super::clock::Clock;
 use super::local::Local;
@@ -32,6 +33,8 @@ use super::store::{self, Merge, Peek, Record, Versions, VersionsPage};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Which partitions hold anything is asked this often.
 const FILLED_EVERY_LOOKS: u32 = 20;
+/// Partitions of one session that are worked on at a time: enough to hide the round trips, few enough to leave room for clients.
+const PARTITIONS_AT_ONCE: usize = 8;
 /// A replica may lag behind this far in ordinary life.
 const IN_FLIGHT_MS: u64 = 2_000;
 
@@ -177,21 +180,19 @@ impl Session {
         let mut compared = Vec::new();
         let mut left = partitions;
         let Ok(digests) = self.digests(partitions).await else { return (compared, left) };
-        for (partition, ours, theirs) in digests {
-            let came_to = if ours == theirs {
+        let sessions = digests.into_iter().map(async |(partition, ours, theirs)| {
+            if ours == theirs {
                 self.counters.borrow_mut().inc(Counter::SyncsEqual);
-                Ok(Compared::default())
-            } else {
-                self.counters.borrow_mut().inc(Counter::SyncsDifferent);
-                self.compare(partition, ours, theirs).await
-            };
-            match came_to {
-                Ok(came_to) => {
-                    compared.push((partition, came_to));
-                    left.remove(partition);
-                }
-                Err(Ended) => break,
+                return (partition, Ok(Compared::default()));
             }
+            self.counters.borrow_mut().inc(Counter::SyncsDifferent);
+            (partition, self.compare(partition, ours, theirs).await)
+        });
+        let mut sessions = futures_util::stream::iter(sessions).buffer_unordered(PARTITIONS_AT_ONCE);
+        while let Some((partition, came_to)) = sessions.next().await {
+            let Ok(came_to) = came_to else { break };
+            compared.push((partition, came_to));
+            left.remove(partition);
         }
         (compared, left)
     }
@@ -227,11 +228,8 @@ impl Session {
         if ours.len() != theirs.len() {
             return Err(Ended);
         }
-        let mut came_to = Compared::default();
-        for leaf in (0..ours.len()).filter(|leaf| ours[*leaf] != theirs[*leaf]) {
-            self.compare_leaf(partition, leaf, &mut came_to).await?;
-        }
-        Ok(came_to)
+        let apart = (0..ours.len()).filter(|leaf| ours[*leaf] != theirs[*leaf]);
+        self.compare_leaves(partition, apart.fold(0, |bits, leaf| bits | 1 << leaf)).await
     }
 
     /// Flushes count like writes: the later one holds on both sides.
@@ -247,11 +245,12 @@ impl Session {
         Ok(())
     }
 
-    async fn compare_leaf(&self, partition: Partition, leaf: usize, came_to: &mut Compared) -> Result<(), Ended> {
-        let mut ours = self.our_leaf(partition, leaf).await?;
+    async fn compare_leaves(&self, partition: Partition, leaves: u64) -> Result<Compared, Ended> {
+        let mut came_to = Compared::default();
+        let mut ours = self.our_versions(partition, leaves).await?;
         let mut wanted: Vec<(Bytes, Version)> = Vec::new();
         let mut offered: Vec<Bytes> = Vec::new();
-        for (key, theirs) in self.their_leaf(partition, leaf).await? {
+        for (key, theirs) in self.their_versions(partition, leaves).await? {
             match ours.remove(&key) {
                 Some(own) if own > theirs => offered.push(key),
                 Some(own) if own == theirs => {}
@@ -266,14 +265,14 @@ impl Session {
         for page in offered.chunks(SYNC_ENTRIES_PER_FRAME) {
             self.offer(partition, page).await?;
         }
-        Ok(())
+        Ok(came_to)
     }
 
-    async fn our_leaf(&self, partition: Partition, leaf: usize) -> Result<BTreeMap<Bytes, Version>, Ended> {
+    async fn our_versions(&self, partition: Partition, leaves: u64) -> Result<BTreeMap<Bytes, Version>, Ended> {
         let mut all = BTreeMap::new();
-        let mut from = Some(0);
+        let mut from = Some(LeafPosition::default());
         while let Some(at) = from {
-            let ask = Versions { partition, leaf, from: at };
+            let ask = Versions { partition, leaves, from: at };
             let VersionsPage { versions, next } = self.local.store_of(partition).send(ask).await?;
             all.extend(versions);
             from = next;
@@ -281,12 +280,11 @@ impl Session {
         Ok(all)
     }
 
-    async fn their_leaf(&self, partition: Partition, leaf: usize) -> Result<Vec<(Bytes, Version)>, Ended> {
+    async fn their_versions(&self, partition: Partition, leaves: u64) -> Result<Vec<(Bytes, Version)>, Ended> {
         let mut all = Vec::new();
-        let mut from = Some(0);
-        let leaf = u16::try_from(leaf)?;
+        let mut from = Some(LeafPosition::default());
         while let Some(at) = from {
-            let payload = self.ask(&Ask::Versions { partition: partition.0, leaf, from: at }).await?;
+            let payload = self.ask(&Ask::Versions { partition: partition.0, leaves, from: at }).await?;
             let Native::Answer { answer: Answer::Versions { versions, next }, .. } = frame::decode(&payload)? else {
                 return Err(Ended);
             };

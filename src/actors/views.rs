@@ -40,6 +40,12 @@ async fn page(handles: &Handles, path: &str) -> (u16, Value) {
 }
 
 async fn change(handles: &Handles, path: &str) -> (u16, Value) {
+    #[cfg(feature = "sim")]
+    if path == "debug/panic" {
+        // For the test that an actor's panic stops the node in order; releases do not have it.
+        handles.local.stores[0].do_send(super::store::Panic);
+        return (200, json!({ "panicked": true }));
+    }
     let parts: Vec<&str> = path.split('/').collect();
     let ["v1", "members", id, "forget"] = parts[..] else {
         return (404, error("not_found", "no such action"));

@@ -1,10 +1,9 @@
 //! Floor 5, the admin endpoint: actix-web over the same answers that `trellis-cli` gets, and the metrics page. Never touches an actor but
-//! through `Handles`. Tested in `tests/admin.rs`.
+//! through `Handles`. Tested in `tests/process.rs`.
 
 mod metrics;
 
 use std::io;
-use std::net::TcpListener;
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
@@ -13,6 +12,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 
 use crate::actors::handles::Handles;
 use crate::actors::views;
+use crate::net::PlainListener;
 
 /// One worker is enough for people and scrapers.
 const WORKERS: usize = 1;
@@ -23,7 +23,7 @@ const CONNECTIONS_MAX: usize = 256;
 ///
 /// # Errors
 /// Those of taking the listener over.
-pub fn serve(listener: TcpListener, handles: Handles) -> io::Result<ServerHandle> {
+pub fn serve(listener: PlainListener, handles: Handles) -> io::Result<ServerHandle> {
     let data = web::Data::new(handles);
     let server = HttpServer::new(move || App::new().app_data(data.clone()).configure(routes))
         .workers(WORKERS)

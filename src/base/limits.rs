@@ -24,12 +24,13 @@ pub const READ_CHUNK_BYTES: usize = 64 * 1024;
 /// need room for their replies; one that goes further stalls itself.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Requests in flight on one data arbiter before clients are told `BUSY`.
-pub const INFLIGHT_OPS_MAX: usize = 128 * 1024;
+/// Requests in flight on one data arbiter before clients are told `BUSY`: room for 500 clients with pipelines of 64, and some 50 ms of
+/// work, so that what is let in is still worth answering.
+pub const INFLIGHT_OPS_MAX: usize = 32 * 1024;
 /// Bytes of such requests.
 pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The same for requests peers send; a pool of its own, else two busy nodes wait for each other.
-pub const PEER_INFLIGHT_OPS_MAX: usize = 128 * 1024;
+pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
 
 /// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;

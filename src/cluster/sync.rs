@@ -226,9 +226,11 @@ impl Planner {
 
     /// Claims what has been compared with everybody who might have something of it.
     fn claim(&mut self, view: &View, now: UnixMs, steps: &mut Vec<Step>) {
-        let alone = view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
+        // With all others silent, what they hold can't be known; the last of all members has nobody left to ask.
+        let is_last = self.founding.is_some() && view.others().next().is_none();
+        let alone = !is_last && view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
         // Where nobody holds anything yet, somebody who founded a cluster may be on the way.
-        let founded = Partition::all().any(|p| !view.route(p).holders.is_empty());
+        let founded = self.founding.is_some() || Partition::all().any(|p| !view.route(p).holders.is_empty());
         if !founded && now < self.started_ms + FOUND_ALONE_AFTER_MS {
             return;
         }

@@ -1,6 +1,7 @@
 //! Floor 3, sockets: the one seam between the node and a network. The operating system's, or under the `sim` feature the simulator's,
 //! chosen at run time. Holds no policy: it neither retries nor decides whom to talk to. Exercised by every test that runs a node.
 
+pub mod client;
 mod stream;
 mod udp;
 pub mod write;
@@ -20,6 +21,9 @@ pub use udp::lose_datagrams;
 /// Connections the kernel may hold for us until we accept them.
 const BACKLOG: u32 = 4096;
 
+/// A bound listener outside any runtime, for the admin endpoint: it brings its own server and is never simulated.
+pub type PlainListener = std::net::TcpListener;
+
 /// Which network a node lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Net {
@@ -31,7 +35,6 @@ pub enum Net {
 }
 
 /// A bound TCP or Unix listener.
-
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),

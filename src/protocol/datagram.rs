@@ -154,6 +154,8 @@ mod tests {
     fn the_bytes_of_an_envelope_are_golden() {
         let golden: &[u8] = b"TRG\x01\x01\x02\x03\x04\x05\x06\x07\x08\x01\x18\0\0\0\0\0\0\0\x27\x28\0\0\0\0\0\0hi";
         assert_eq!(encode(STAMP, Kind::Announce, b"hi"), golden);
+        let shown: Vec<String> = golden.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(include_str!("../../docs/PROTOCOL.md").contains(&shown.join(" ")), "the document shows these bytes");
         let opened = decode(STAMP.cluster, golden).unwrap();
         assert_eq!(opened, Datagram { stamp: STAMP, kind: Kind::Announce, payload: b"hi" });
         assert_eq!("trellis".parse::<ClusterName>().unwrap().fingerprint(), 5_597_111_145_929_733_197);

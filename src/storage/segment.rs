@@ -2,6 +2,7 @@
 //! walk over keys (expiry, scan page, growing a table) covers one segment at a time, which is what bounds it. Tested in `table`.
 #![allow(clippy::mutable_key_type)] // an entry's key never changes, only what is under it
 
+// Ordered by `KeyHash`, whose seed is given: one seed, one order.
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;

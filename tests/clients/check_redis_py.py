@@ -1,13 +1,15 @@
 """redis-py, as published, against three nodes: what its users do with Redis, through whichever node is at hand.
 
-`check_redis_py.py PORT` runs the single-server part against any server, Redis itself among them.
+`check_redis_py.py PORT` runs all that needs no cluster against any server, Redis itself among them.
 """
 
 import sys
+import tempfile
+from pathlib import Path
 
 import redis
 
-from cluster import cluster, eventually
+from cluster import Node, cluster, eventually
 
 checks = 0
 
@@ -16,7 +18,7 @@ def same(got, expected, what):
     global checks
     checks += 1
     if got != expected:
-        raise AssertionError(f"{what}: {got!r}, expected {expected!r}")
+        raise AssertionError(f"{what}: {got!r:.300}, expected {expected!r:.300}")
 
 
 def refused(call, text):
@@ -93,13 +95,69 @@ def single(client):
     same(client.dbsize(), 0, "nothing is left")
 
 
-def across(nodes):
+def written_ahead(client, count):
+    """All commands go out before the first reply is read: the server must keep the replies, not stop reading."""
+    connection = client.connection_pool.get_connection()
+    try:
+        packed = connection.pack_commands([("SET", f"ahead:{i}", i) if i % 2 else ("GET", f"ahead:{i - 1}") for i in range(1, count + 1)])
+        connection.send_packed_command(packed)
+        replies = [connection.read_response() for _ in range(count)]
+    finally:
+        client.connection_pool.release(connection)
+    same(all(reply in (True, b"OK") for reply in replies[0::2]), True, f"{count} commands ahead: the writes")
+    same(replies[1::2] == [str(i).encode() for i in range(1, count, 2)], True, f"{count} commands ahead: each read sees the write before it")
+
+
+def across(clients):
+    """What one node wrote, every other one answers, in every way to ask."""
+    first, second, third = clients
+    for client in clients:
+        client.ping()
+    first.flushall()
+    keys = [f"k{i}" for i in range(300)]
+    for i, key in enumerate(keys):
+        clients[i % 3].set(key, i)
+    for client in clients:
+        same(client.mget(keys), [str(i).encode() for i in range(300)], "MGET of every key through every node")
+        same(sorted(client.scan_iter(count=37)), sorted(key.encode() for key in keys), "SCAN of the whole cluster from any node")
+        same(sorted(client.keys("k1*")), sorted(key.encode() for key in keys if key.startswith("k1")), "KEYS")
+        same(client.dbsize(), 300, "DBSIZE of the whole cluster")
+    with second.pipeline(transaction=False) as pipeline:
+        for i in range(5000):
+            pipeline.set(f"p{i}", i).get(f"p{i}").incr(f"c{i % 7}")
+        got = pipeline.execute()
+    same(got[1::3], [str(i).encode() for i in range(5000)], "a pipeline reads its own writes, in order")
+    same(sum(int(n) for n in third.mget([f"c{i}" for i in range(7)])), 5000, "counters of a pipeline, read elsewhere")
+    same(third.delete(*[f"p{i}" for i in range(5000)]), 5000, "DEL of keys of every owner")
+    same(first.exists("p0", "p1", "c0", "c1"), 2, "EXISTS across owners")
+    blob = bytes(range(256)) * 4096
+    for i, client in enumerate(clients):
+        client.set(f"blob{i}", blob)
+        client.append(f"blob{i}", b"\r\n$-1\r\n\x00")
+    for client in clients:
+        same([client.get(f"blob{i}") == blob + b"\r\n$-1\r\n\x00" for i in range(3)], [True] * 3, "a binary value of 1 MiB, from everywhere")
+    for client in clients:
+        written_ahead(client, 200_000)
+    third.flushall()
+    same([client.dbsize() for client in clients], [0, 0, 0], "FLUSHALL of the whole cluster")
+
+
+def over_unix_socket(nodes):
+    path = str(Path(tempfile.mkdtemp(prefix="trellis-")) / "socket")
+    node = Node([nodes[0].address], ["--unix", path])
+    try:
+        single(redis.Redis(unix_socket_path=path))
+        redis.Redis(unix_socket_path=path).set("by-socket", "1")
+        same(redis.Redis(nodes[1].host, nodes[1].port).get("by-socket"), b"1", "written over the Unix socket, read elsewhere")
+        same(node.stop(), 0, "exit code of a node stopped in order")
+    finally:
+        node.kill()
+
+
+def one_dead(nodes):
     clients = [redis.Redis(node.host, node.port) for node in nodes]
     for i in range(300):
         clients[i % 3].set(f"k{i}", i)
-    for client in clients:
-        values = client.mget([f"k{i}" for i in range(300)])
-        same(values, [str(i).encode() for i in range(300)], "every key through every node")
     nodes[1].kill()
     for i in range(300):
         same(clients[0].get(f"k{i}"), str(i).encode(), "every key while one of three is dead")
@@ -107,13 +165,18 @@ def across(nodes):
 
 def main():
     if len(sys.argv) > 1:
+        port = int(sys.argv[1])
         for protocol in (2, 3):
-            single(redis.Redis(port=int(sys.argv[1]), protocol=protocol))
+            single(redis.Redis(port=port, protocol=protocol))
+        across([redis.Redis(port=port) for _ in range(3)])
     else:
         with cluster(3) as nodes:
+            same(redis.Redis(nodes[0].host, nodes[0].port).execute_command("HELLO", 3)[b"proto"], 3, "HELLO 3")
             for node, protocol in zip(nodes, (2, 3, 3)):
                 single(redis.Redis(node.host, node.port, protocol=protocol))
-            across(nodes)
+            across([redis.Redis(node.host, node.port) for node in nodes])
+            over_unix_socket(nodes)
+            one_dead(nodes)
     print(f"{checks} checks passed")
 
 

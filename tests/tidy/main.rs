@@ -103,7 +103,7 @@ fn planted_imports_are_caught() {
         ("src/base/level.rs", "use crate::config::Config;", vec![1]),
         ("src/options.rs", "use crate::telemetry;", vec![1]),
         ("src/bin/trellis.rs", "use trellis::{options, telemetry};", vec![]),
-        ("src/bin/trellis-cli.rs", "use trellis::attic::x;", vec![1]),
+        ("src/bin/trellis-cli/main.rs", "use trellis::attic::x;", vec![1]),
         ("src/attic/x.rs", "", vec![1]),
         ("src/net/udp.rs", "// crate::actors is above\nlet x = \"crate::actors\";", vec![]),
     ] {

@@ -2,7 +2,6 @@
 //! router, in order. Never reads or writes a socket.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -116,7 +115,7 @@ async fn session(
     asked: SessionCommand,
     out: &mut ReplyBuf,
 ) -> bool {
-    let started = Instant::now();
+    let started = door.handles.clock.monotonic();
     let outcome = {
         let facts = Facts { now_us: door.handles.clock.unix_us(), config: &door.handles.settings.shown };
         entry.session.borrow_mut().execute(asked, &facts)
@@ -135,7 +134,7 @@ async fn session(
         }
         Outcome::Clients(filter) => {
             let lines = clients(door, &filter).await;
-            out.push_value(&Value::Verbatim(lines.into()));
+            out.push_value(&Value::Verbatim(lines));
         }
     }
     if out.kind(out.replies().saturating_sub(1)) == Some(ReplyKind::Error) {

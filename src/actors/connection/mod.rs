@@ -25,7 +25,7 @@ use crate::base::counters::{Counter, Counters};
 use crate::base::hlc::UnixMs;
 use crate::base::limits::{
     CLIENT_BYTES_PER_SEC_MIN, CLIENT_REQUEST_TIMEOUT, CLIENT_STALL_TIMEOUT, INFLIGHT_BYTES_MAX, INFLIGHT_OPS_MAX,
-    PEER_INFLIGHT_OPS_MAX, READ_CHUNK_BYTES,
+    PEER_INFLIGHT_OPS_MAX,
 };
 use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
@@ -37,6 +37,9 @@ use super::latency::Latencies;
 
 /// How often clients are looked at for being slow or idle.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a connection reads at first; the buffer grows with what the client sends, because most clients are idle most of the time.
+const READ_BYTES_FIRST: usize = 1024;
 
 /// A connection to serve.
 #[derive(Message)]
@@ -179,7 +182,7 @@ fn look(door: &Door) {
 
 /// Serves a stream to its end, whatever ends it.
 async fn serve(door: Rc<Door>, entry: Rc<Entry>, mut stream: Stream) {
-    let mut buf = BytesMut::with_capacity(READ_CHUNK_BYTES);
+    let mut buf = BytesMut::with_capacity(READ_BYTES_FIRST);
     // The first byte tells the protocols apart.
     match stream.read_buf(&mut buf).await {
         Ok(0) | Err(_) => {}

@@ -273,9 +273,9 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
                 let partition = Partition(partition);
                 reply(Answer::Leaves(local.store_of(partition).send(store::Leaves(partition)).await?));
             }
-            Ask::Versions { partition, leaf, from } => {
+            Ask::Versions { partition, leaves, from } => {
                 let partition = Partition(partition);
-                let ask = store::Versions { partition, leaf: usize::from(leaf), from };
+                let ask = store::Versions { partition, leaves, from };
                 let page = local.store_of(partition).send(ask).await?;
                 let versions = page.versions.iter().map(|(key, version)| (Key(key), *version)).collect();
                 reply(Answer::Versions { versions, next: page.next });
@@ -340,8 +340,12 @@ async fn command(door: &Rc<Door>, entry: &Rc<Entry>, level: Option<Level>, args:
     let mut out = ReplyBuf::new(Wire::Resp3);
     entry.session.borrow_mut().speak(Wire::Resp3, level.unwrap_or(door.handles.settings.consistency));
     let bytes = args.iter().map(Bytes::len).sum();
+    let value_bytes_max = door.handles.settings.value_bytes_max;
     if args.is_empty() {
         out.push_error(b"ERR an empty command");
+    } else if args.iter().any(|arg| arg.len() > value_bytes_max) {
+        // What the RESP decoder refuses before it reads it.
+        out.push_error(format!("ERR a value may have at most {value_bytes_max} bytes, nothing was done").as_bytes());
     } else {
         execute::batch(door, entry, &mut vec![args], bytes, &mut out).await;
     }

@@ -13,13 +13,14 @@ use crate::net::Stream;
 use crate::protocol::resp::decode::Decoder;
 use crate::protocol::resp::encode::ReplyBuf;
 
-use super::{Door, Entry, Waits, execute};
+use super::{Door, Entry, READ_BYTES_FIRST, Waits, execute};
 
 /// Serves the connection until the client hangs up, breaks the protocol, or says `QUIT`.
 pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, mut buf: BytesMut) {
     let (mut from, mut to) = tokio::io::split(stream);
     let mut decoder = Decoder::new(door.handles.settings.value_bytes_max);
     let mut out = ReplyBuf::new(entry.session.borrow().wire());
+    let mut chunk = READ_BYTES_FIRST;
     let mut open = true;
     door.bytes_in.set(door.bytes_in.get() + buf.len() as u64);
     while open {
@@ -27,7 +28,7 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, mu
         if !open {
             break;
         }
-        match exchange(door, entry, (&mut from, &mut to), &mut decoder, &mut buf, &mut out).await {
+        match exchange(door, entry, (&mut from, &mut to), &mut decoder, &mut buf, &mut out, &mut chunk).await {
             Ok(true) => {}
             Ok(false) => break,
             Err(_) => return,
@@ -78,14 +79,16 @@ async fn exchange(
     decoder: &mut Decoder,
     buf: &mut BytesMut,
     out: &mut ReplyBuf,
+    chunk: &mut usize,
 ) -> io::Result<bool> {
     loop {
         let room = out.len_bytes() < OUTPUT_BYTES_MAX;
         note_wait(door, entry, decoder, buf, out);
-        if buf.capacity() - buf.len() < READ_CHUNK_BYTES / 4 {
-            buf.reserve(READ_CHUNK_BYTES);
+        if buf.capacity() - buf.len() < *chunk / 4 {
+            buf.reserve(*chunk);
         }
         let target = decoder.read_target(buf);
+        let space = target.capacity() - target.len();
         tokio::select! {
             biased;
             written = to.write_buf(out), if out.has_remaining() => {
@@ -106,6 +109,9 @@ async fn exchange(
             read = from.read_buf(target), if room => {
                 let read = read?;
                 door.bytes_in.set(door.bytes_in.get() + read as u64);
+                if read == space {
+                    *chunk = (*chunk * 4).min(READ_CHUNK_BYTES);
+                }
                 return Ok(read > 0);
             }
         }

@@ -5,6 +5,7 @@
 //! Bounds: `OUTBOX_BYTES_MAX` per peer for entries, `CALLS_MAX` calls per peer.
 
 mod link;
+mod messages;
 mod outlet;
 
 use std::collections::BTreeMap;
@@ -14,21 +15,20 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
-use crate::base::hlc::Version;
 use crate::base::id::{ClusterName, NodeId};
-use crate::base::level::Level;
-use crate::base::slot::Partition;
 use crate::cluster::outbox::{Posted, Ticket};
-use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::tally::{Progress, Tally};
-use crate::cluster::view::{Peer, PeerIx, Required, View};
+use crate::cluster::view::{Liveness, Peer, PeerIx, Required, View};
 use crate::net::Net;
 use crate::protocol::native::Message as Native;
-use crate::protocol::native::frame::{self, Call};
+use crate::protocol::native::frame;
 
+pub use self::messages::*;
 use self::outlet::{Outlet, Verdict};
+use super::gossip::Doubt;
 
 /// How often silent links are looked at, while anything is outstanding.
 const WATCH_EVERY: Duration = Duration::from_millis(40);
@@ -44,134 +44,6 @@ pub struct Identity {
     pub node: NodeId,
     /// This life of it.
     pub incarnation: u64,
-}
-
-/// Why a call to a peer has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    /// It was never sent: nothing was done.
-    #[error("the member can't be reached")]
-    Unreachable,
-    /// It was sent, and the link broke: it may have been done.
-    #[error("the link to the member broke")]
-    Broken,
-    /// Too many calls to this peer are under way: nothing was done.
-    #[error("too many requests are under way to the member")]
-    Busy,
-}
-
-/// Entries to send to the other replicas of their partitions.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
-pub struct Replicate {
-    /// Encoded records, one after another.
-    pub bytes: Vec<u8>,
-    /// Where each ends and belongs.
-    pub records: Vec<Outgoing>,
-    /// What to count.
-    pub level: Level,
-    /// Told once the level is met or out of reach for each record; not asked for at level one.
-    pub commit: Option<oneshot::Sender<Committed>>,
-}
-
-/// One record of a [`Replicate`].
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing {
-    /// End in the bytes.
-    pub end: usize,
-    /// Its partition.
-    pub partition: Partition,
-    /// The sender's number for the operation behind it.
-    pub op: u32,
-}
-
-/// The outcome of a [`Replicate`] above level one.
-#[derive(Debug, Default)]
-pub struct Committed {
-    /// Operations whose level is out of reach.
-    pub short: Vec<u32>,
-    /// Operations that lost to something newer on a replica, and its version.
-    pub newer: Vec<(u32, Version)>,
-}
-
-/// Entries for one peer, whatever the ring says; true once it has them all.
-#[derive(Message, Debug)]
-#[rtype(result = "bool")]
-pub struct Push {
-    /// Whom.
-    pub peer: PeerIx,
-    /// Encoded records.
-    pub bytes: Vec<u8>,
-    /// Where each ends and belongs.
-    pub records: Vec<Outgoing>,
-}
-
-/// A request to a peer; the payload of the answering frame.
-#[derive(Message, Debug)]
-#[rtype(result = "Result<Bytes, LinkError>")]
-pub struct CallPeer {
-    /// Whom.
-    pub peer: PeerIx,
-    /// What.
-    pub call: Call,
-}
-
-/// How many other members hold everything that was posted so far for these partitions?
-#[derive(Message, Debug)]
-#[rtype(result = "usize")]
-pub struct AwaitReplicas {
-    /// Partitions meant.
-    pub partitions: PartitionSet,
-    /// Enough.
-    pub replicas: usize,
-    /// Longest wait.
-    pub timeout: Duration,
-}
-
-/// The cluster looks different now.
-#[derive(Message, Clone, Debug)]
-#[rtype(result = "()")]
-pub struct ViewChanged(pub Arc<View>);
-
-/// Partitions in which a peer may have missed entries.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
-pub struct Diverged {
-    /// Who.
-    pub peer: PeerIx,
-    /// Where.
-    pub partitions: PartitionSet,
-}
-
-/// Who wants to know of divergence.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct ReportTo(pub Recipient<Diverged>);
-
-/// What this actor can tell of itself.
-#[derive(Message, Debug)]
-#[rtype(result = "ReplicationStats")]
-pub struct AskStats;
-
-/// The answer to [`AskStats`].
-#[derive(Debug, Default, Clone)]
-pub struct ReplicationStats {
-    /// Counts.
-    pub counters: Counters,
-    /// Bytes in all outboxes.
-    pub outbox_bytes: usize,
-    /// Open links.
-    pub links: usize,
-    /// Calls without an answer yet.
-    pub calls: usize,
-}
-impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for ReplicationStats {
-    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
-        if let Some(tx) = tx {
-            // The asker may have given up.
-            let _ = tx.send(self);
-        }
-    }
 }
 
 #[derive(Message)]
@@ -216,6 +88,7 @@ pub struct Replication {
     next_pending: u64,
     counters: Counters,
     diverged: Option<Recipient<Diverged>>,
+    doubts: Option<Recipient<Doubt>>,
     watching: bool,
 }
 
@@ -231,6 +104,7 @@ impl Replication {
             next_pending: 1,
             counters: Counters::default(),
             diverged: None,
+            doubts: None,
             watching: false,
         }
     }
@@ -336,8 +210,12 @@ impl Replication {
     fn watch(&mut self, ctx: &mut Context<Self>) {
         if !self.watching {
             self.watching = true;
-            ctx.run_later(WATCH_EVERY, |actor, ctx| {
+            let expected = Instant::now() + WATCH_EVERY;
+            ctx.run_later(WATCH_EVERY, move |actor, ctx| {
                 actor.watching = false;
+                if expected.elapsed() > WATCH_EVERY {
+                    actor.outlets.values_mut().for_each(Outlet::excuse);
+                }
                 actor.look(ctx);
             });
         }
@@ -360,20 +238,38 @@ impl Replication {
         }
         for peer in silent {
             self.counters.inc(Counter::LinksSilent);
-            self.break_link(peer, "silent");
-            outstanding = true;
+            tracing::info!(peer = self.name(peer), "link silent");
+            if let Some(outlet) = self.outlets.get_mut(&peer) {
+                outlet.stall();
+            }
+            self.doubt(peer);
         }
         if outstanding {
             self.watch(ctx);
         }
     }
 
+    fn name(&self, peer: PeerIx) -> &str {
+        self.view.peer(peer).map_or("?", |peer| peer.member.id.as_str())
+    }
+
     fn break_link(&mut self, peer: PeerIx, reason: &str) {
-        let Some(outlet) = self.outlets.get_mut(&peer) else { return };
-        let id = self.view.peer(peer).map(|peer| peer.member.id.as_str());
-        tracing::info!(peer = id, reason, "link closed");
+        let name = self.name(peer).to_owned();
+        let Some(outlet) = self.outlets.get_mut(&peer).filter(|outlet| outlet.is_linked()) else { return };
+        if outlet.is_open() {
+            tracing::info!(peer = name, reason, "link closed");
+        } else {
+            tracing::debug!(peer = name, reason, "link not opened");
+        }
         let tickets = outlet.close();
         self.lose(peer, tickets);
+    }
+
+    /// Has the failure detector look at a peer now.
+    fn doubt(&self, peer: PeerIx) {
+        if let (Some(detector), Some(peer)) = (&self.doubts, self.view.peer(peer)) {
+            detector.do_send(Doubt(peer.member.id.clone()));
+        }
     }
 
     fn frame(&mut self, peer: PeerIx, payload: Bytes) {
@@ -507,11 +403,12 @@ impl Handler<ViewChanged> for Replication {
 
     fn handle(&mut self, ViewChanged(view): ViewChanged, _: &mut Self::Context) {
         let life = |view: &View, peer| view.peer(peer).map(|p: &Peer| (p.member.incarnation, p.address));
-        let gone: Vec<PeerIx> =
-            self.outlets.keys().copied().filter(|peer| life(&self.view, *peer) != life(&view, *peer)).collect();
+        let is_down = |peer| view.peer(peer).is_none_or(|p| p.liveness == Liveness::Down);
+        let is_gone = |peer: &PeerIx| life(&self.view, *peer) != life(&view, *peer) || is_down(*peer);
+        let gone: Vec<PeerIx> = self.outlets.keys().copied().filter(is_gone).collect();
         self.view = view;
         for peer in gone {
-            self.break_link(peer, "the member has gone or started anew");
+            self.break_link(peer, "the member is down, gone or started anew");
             if self.view.peer(peer).is_none() {
                 self.outlets.remove(&peer);
             }
@@ -522,8 +419,9 @@ impl Handler<ViewChanged> for Replication {
 impl Handler<ReportTo> for Replication {
     type Result = ();
 
-    fn handle(&mut self, ReportTo(recipient): ReportTo, _: &mut Self::Context) {
-        self.diverged = Some(recipient);
+    fn handle(&mut self, to: ReportTo, _: &mut Self::Context) {
+        self.diverged = Some(to.diverged);
+        self.doubts = Some(to.doubts);
     }
 }
 
@@ -559,6 +457,7 @@ impl Handler<LinkDown> for Replication {
         if self.outlets.get(&down.peer).is_some_and(|outlet| outlet.is_generation(down.generation)) {
             self.counters.inc(if down.was_open { Counter::LinksBroken } else { Counter::DialsFailed });
             self.break_link(down.peer, &down.reason);
+            self.doubt(down.peer);
         }
     }
 }

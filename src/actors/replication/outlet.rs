@@ -53,6 +53,7 @@ pub(super) struct Outlet {
     next_call: u64,
     heard: Instant,
     pinged: bool,
+    stalled: bool,
     drained: Vec<(u64, oneshot::Sender<()>)>,
 }
 
@@ -67,6 +68,7 @@ impl Default for Outlet {
             next_call: 1,
             heard: Instant::now(),
             pinged: false,
+            stalled: false,
             drained: Vec::new(),
         }
     }
@@ -126,6 +128,16 @@ impl Outlet {
     fn expect_an_answer(&mut self) {
         self.heard = Instant::now();
         self.pinged = false;
+        self.stalled = false;
+    }
+
+    /// The peer has been silent for too long: callers are told to go elsewhere, and further calls are refused until it is heard
+    /// again. Entries keep waiting for it; a peer that was only slow loses none.
+    pub(super) fn stall(&mut self) {
+        self.stalled = true;
+        for (_, answer) in std::mem::take(&mut self.calls) {
+            let _ = answer.send(Err(LinkError::Broken));
+        }
     }
 
     /// Gives the link up. Returns who waited for acknowledgements; callers are told here.
@@ -210,6 +222,9 @@ impl Outlet {
         if self.calls.len() >= CALLS_MAX {
             return Err(LinkError::Busy);
         }
+        if self.stalled {
+            return Err(LinkError::Unreachable);
+        }
         self.note_start();
         let State::Linked { frames, .. } = &self.state else { return Err(LinkError::Unreachable) };
         let id = self.next_call;
@@ -232,10 +247,17 @@ impl Outlet {
         !self.calls.is_empty() || self.outbox.is_waiting() || matches!(self.state, State::Linked { open: false, .. })
     }
 
+    /// This node did not run for a while: what the peer said meanwhile is still to be read.
+    pub(super) fn excuse(&mut self) {
+        if !self.stalled {
+            self.expect_an_answer();
+        }
+    }
+
     /// Whether the peer has been silent for too long while something is outstanding. Half way there it is pinged once, because it
     /// may be working on what was asked.
     pub(super) fn is_silent(&mut self) -> bool {
-        if !self.is_open() || !self.is_waiting() {
+        if !self.is_open() || !self.is_waiting() || self.stalled {
             return false;
         }
         let silence = self.heard.elapsed();

@@ -50,8 +50,8 @@ fn any_member(name: &'static str) -> impl Strategy<Value = Member> {
     let held = (0..3u64, 0..3u64, 0..3u16);
     (1..4u64, states, 0..3u16, prop::option::of("[ab]"), 0..3u64, held, 1..4u64).prop_map(
         move |(revision, state, weight, zone, incarnation, (life, held_revision, partition), ended)| {
-            let held =
-                Held { incarnation: life, held_revision, partitions: [Partition(partition)].into_iter().collect() };
+            let partitions = [Partition(partition)].into_iter().collect();
+            let held = Held { incarnation: life, held_revision, partitions, founding: u64::from(partition % 2) };
             let tombstone = state >= MemberState::Left;
             let ended_epoch = if tombstone { ended } else { 0 };
             Member { revision, state, weight, zone, incarnation, held, ended_epoch, ..member(name) }
@@ -134,8 +134,9 @@ fn every_change_raises_the_epoch_and_changes_the_digest() {
 fn what_a_member_holds_changes_the_digest_and_not_the_epoch() {
     let mut all = of(&["a"]);
     let (epoch, digest) = (all.epoch(), all.digest());
-    assert!(all.set_held(&id("a"), 10, PartitionSet::FULL).unwrap());
-    assert!(!all.set_held(&id("a"), 10, PartitionSet::FULL).unwrap());
+    assert!(all.set_held(&id("a"), 10, PartitionSet::FULL, 5).unwrap());
+    assert!(!all.set_held(&id("a"), 10, PartitionSet::FULL, 5).unwrap());
+    assert!(all.set_held(&id("a"), 10, PartitionSet::FULL, 6).unwrap(), "another founding is another claim");
     assert_eq!(all.epoch(), epoch);
     assert_ne!(all.digest(), digest);
 }
@@ -163,15 +164,15 @@ fn of_two_changes_made_at_once_the_more_final_wins() {
 #[test]
 fn what_an_earlier_life_held_counts_for_nothing() {
     let mut all = of(&["a"]);
-    all.set_held(&id("a"), 10, PartitionSet::FULL).unwrap();
+    all.set_held(&id("a"), 10, PartitionSet::FULL, 5).unwrap();
     let old = all.clone();
     all.join(Member { incarnation: 11, ..member("a") }).unwrap();
     assert!(all.member(&id("a")).unwrap().held_now().is_empty());
     let one: PartitionSet = [Partition(7)].into_iter().collect();
-    all.set_held(&id("a"), 11, one).unwrap();
+    all.set_held(&id("a"), 11, one, 5).unwrap();
     all.merge(&old).unwrap();
     assert_eq!(all.member(&id("a")).unwrap().held_now(), one, "revision 1 of the later life beats any of the earlier");
-    assert_eq!(all.set_held(&id("a"), 10, one), Err(Refused::LaterLife(id("a"))));
+    assert_eq!(all.set_held(&id("a"), 10, one, 5), Err(Refused::LaterLife(id("a"))));
     assert_eq!(all.join(member("a")), Err(Refused::LaterLife(id("a"))));
 }
 

@@ -1,1 +1,441 @@
-//! x
+//! Tests of the plan of synchronisation: planners of whole clusters, whose comparisons are carried out on sets of keys. Time is a number.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::id::NodeId;
+use crate::cluster::membership::{Member, MemberState, Membership};
+use crate::cluster::ring::Ring;
+use crate::cluster::view::{Cartographer, Sighting};
+
+/// What a planner is asked at, as the actor does.
+const TICK_MS: u64 = 100;
+/// A replica may lag behind this far in ordinary life.
+const IN_FLIGHT_MS: u64 = 2_000;
+
+fn id(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+struct Node {
+    id: NodeId,
+    planner: Planner,
+    drawer: Cartographer,
+    view: View,
+    /// What the view was drawn from.
+    drawn_from: (u64, Vec<bool>),
+    /// Keys, by when they were written.
+    data: BTreeMap<Partition, BTreeSet<(u64, u32)>>,
+    /// Whether others reach it.
+    up: bool,
+}
+
+impl Node {
+    fn holds(&self, partition: Partition) -> bool {
+        self.planner.held().contains(partition)
+    }
+
+    fn filled(&self) -> PartitionSet {
+        self.data.iter().filter(|(_, keys)| !keys.is_empty()).map(|(partition, _)| *partition).collect()
+    }
+}
+
+struct World {
+    now: UnixMs,
+    copies: u16,
+    membership: Membership,
+    nodes: Vec<Node>,
+    keys: u32,
+    /// What at least one node took.
+    written: BTreeSet<(u64, u32)>,
+    /// Pairs of names whose comparisons fail.
+    cut: Vec<(&'static str, &'static str)>,
+}
+
+impl World {
+    fn new(copies: u16) -> Self {
+        Self {
+            now: 1_000_000,
+            copies,
+            membership: Membership::default(),
+            nodes: Vec::new(),
+            keys: 0,
+            written: BTreeSet::new(),
+            cut: Vec::new(),
+        }
+    }
+
+    /// A node that everybody knows at once.
+    fn start(&mut self, name: &str, has_seeds: bool) {
+        let member = Member {
+            id: id(name),
+            revision: 1,
+            state: MemberState::Joined,
+            address: "10.0.0.1:5000".into(),
+            admin: None,
+            weight: 1,
+            zone: None,
+            vnodes: 128,
+            replication: self.copies,
+            incarnation: self.now,
+            held: Default::default(),
+            ended_epoch: 0,
+        };
+        self.membership.join(member).unwrap();
+        self.nodes.retain(|node| node.id != id(name));
+        let mut drawer = Cartographer::new(id(name));
+        let view = drawer.draw(&self.membership, Arc::new(Ring::build(&self.membership)), &BTreeMap::new());
+        let planner = Planner::new(self.now, has_seeds);
+        let drawn_from = (0, Vec::new());
+        self.nodes.push(Node { id: id(name), planner, drawer, view, drawn_from, data: BTreeMap::new(), up: true });
+    }
+
+    fn at(&self, name: &str) -> &Node {
+        self.nodes.iter().find(|node| node.id == id(name)).unwrap()
+    }
+
+    fn set_up(&mut self, name: &str, up: bool) {
+        self.nodes.iter_mut().find(|node| node.id == id(name)).unwrap().up = up;
+    }
+
+    /// Node `n` learns what there is to learn.
+    fn look(&mut self, n: usize) {
+        let from = (self.membership.digest(), self.nodes.iter().map(|node| node.up).collect::<Vec<_>>());
+        if self.nodes[n].drawn_from == from {
+            return;
+        }
+        let address = "10.0.0.1:5000".parse().unwrap();
+        let sighting = |node: &Node| {
+            let liveness = if node.up { Liveness::Alive } else { Liveness::Down };
+            let incarnation = self.membership.member(&node.id)?.incarnation;
+            Some((node.id.clone(), Sighting { liveness, incarnation, address }))
+        };
+        // Who is not reached reaches nobody.
+        let sightings =
+            if self.nodes[n].up { self.nodes.iter().filter_map(sighting).collect() } else { BTreeMap::new() };
+        let node = &mut self.nodes[n];
+        node.view = node.drawer.draw(&self.membership, Arc::new(Ring::build(&self.membership)), &sightings);
+        node.drawn_from = from;
+        node.planner.view_changed(&node.view, self.now);
+    }
+
+    fn turn(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let steps = node.planner.steps(&node.view, &node.filled(), self.now);
+        for step in steps {
+            match step {
+                Step::Claim { partitions, founding } if self.nodes[n].up => {
+                    let me = self.nodes[n].id.clone();
+                    let incarnation = self.membership.member(&me).unwrap().incarnation;
+                    self.membership.set_held(&me, incarnation, partitions, founding).unwrap();
+                }
+                Step::Claim { .. } => {}
+                Step::Drop(partitions) => self.drop_data(n, &partitions),
+                Step::Compare(peer, partitions) => self.compare(n, peer, &partitions),
+            }
+        }
+    }
+
+    /// Drops, but only what every owner has.
+    fn drop_data(&mut self, n: usize, partitions: &PartitionSet) {
+        for partition in partitions.iter() {
+            let gone = self.nodes[n].data.remove(&partition).unwrap_or_default();
+            for owner in self.nodes[n].view.route(partition).owners.clone() {
+                let owner = self.nodes[n].view.peer(owner).unwrap().member.id.clone();
+                let has = self.at(owner.as_str()).data.get(&partition).cloned().unwrap_or_default();
+                assert!(gone.is_subset(&has), "{} drops what {owner} lacks", self.nodes[n].id);
+            }
+        }
+    }
+
+    fn compare(&mut self, n: usize, peer: PeerIx, partitions: &PartitionSet) {
+        let (me, to) = (self.nodes[n].id.clone(), self.nodes[n].view.peer(peer).unwrap().member.id.clone());
+        let other = self.nodes.iter().position(|node| node.id == to).unwrap();
+        let is_cut = self.cut.iter().any(|(a, b)| [(id(a), id(b)), (id(b), id(a))].contains(&(me.clone(), to.clone())));
+        if is_cut || !self.nodes[n].up || !self.nodes[other].up {
+            return self.nodes[n].planner.session_over(peer, partitions, self.now);
+        }
+        for partition in partitions.iter() {
+            let ours = self.nodes[n].data.get(&partition).cloned().unwrap_or_default();
+            let theirs = self.nodes[other].data.get(&partition).cloned().unwrap_or_default();
+            let old = |(written, _): &&(u64, u32)| written + IN_FLIGHT_MS < self.now;
+            let came_to = Compared {
+                differing: ours.symmetric_difference(&theirs).count(),
+                pulled_old: theirs.difference(&ours).filter(old).count(),
+            };
+            let both: BTreeSet<_> = ours.union(&theirs).copied().collect();
+            if !both.is_empty() {
+                self.nodes[n].data.insert(partition, both.clone());
+                self.nodes[other].data.insert(partition, both);
+            }
+            self.nodes[n].planner.compared(peer, partition, came_to);
+        }
+        self.nodes[n].planner.session_over(peer, &PartitionSet::EMPTY, self.now);
+    }
+
+    /// A client writes a new key through a node, to whoever that one believes to be a living replica.
+    fn write(&mut self, through: usize) {
+        self.keys += 1;
+        let (key, partition) = (self.keys, Partition((self.keys * 37 % 1024) as u16));
+        let view = &self.nodes[through].view;
+        let living = view.route(partition).replicas().filter(|peer| view.is_alive(*peer));
+        let to: Vec<NodeId> = living.map(|peer| view.peer(peer).unwrap().member.id.clone()).collect();
+        for node in self.nodes.iter_mut().filter(|node| to.contains(&node.id) && node.up) {
+            node.data.entry(partition).or_default().insert((self.now, key));
+            self.written.insert((self.now, key));
+        }
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms / TICK_MS {
+            self.now += TICK_MS;
+            for n in 0..self.nodes.len() {
+                self.look(n);
+                self.turn(n);
+            }
+        }
+    }
+
+    /// Everybody holds what they own and nothing else, and every owner has every key ever written.
+    fn assert_settled(&self) {
+        let kept: BTreeSet<(u64, u32)> =
+            self.nodes.iter().flat_map(|node| node.data.values().flatten()).copied().collect();
+        assert_eq!(kept, self.written);
+        for node in &self.nodes {
+            let owned = node.view.owned();
+            assert_eq!((node.planner.held(), node.planner.syncing(&node.view)), (owned, 0), "{}", node.id);
+            assert!(node.filled().is_subset(&owned), "{} keeps what others own", node.id);
+            for (partition, keys) in &node.data {
+                let all = self.written.iter().filter(|(_, key)| key * 37 % 1024 == u32::from(partition.0));
+                assert!(all.eq(keys), "{} lacks keys of {partition:?}", node.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_without_seeds_holds_everything_at_once() {
+    let mut world = World::new(3);
+    world.start("a", false);
+    world.run(TICK_MS);
+    assert_eq!(world.membership.member(&id("a")).unwrap().held_now(), PartitionSet::FULL);
+}
+
+#[test]
+fn a_node_whose_seeds_are_silent_founds_alone_after_its_patience() {
+    let mut world = World::new(3);
+    world.start("a", true);
+    world.run(FOUND_ALONE_AFTER_MS - TICK_MS);
+    assert!(world.membership.member(&id("a")).unwrap().held_now().is_empty());
+    world.run(TICK_MS);
+    assert_eq!(world.membership.member(&id("a")).unwrap().held_now(), PartitionSet::FULL);
+}
+
+#[test]
+fn a_joiner_claims_only_what_it_has_compared_with_every_living_replica() {
+    let mut world = World::new(3);
+    world.start("a", false);
+    world.run(1_000);
+    world.start("b", true);
+    world.run(10_000);
+    (0..200).for_each(|n| world.write(n % 2));
+    world.cut.push(("b", "c"));
+    world.start("c", true);
+    world.run(20_000);
+    assert!(world.at("c").planner.held().is_empty(), "b may have what a has not");
+    assert_eq!(world.at("c").planner.syncing(&world.at("c").view), 1024);
+    world.cut.clear();
+    world.run(10_000);
+    world.assert_settled();
+}
+
+#[test]
+fn a_copy_is_given_back_only_when_every_owner_holds_it() {
+    let mut world = World::new(1);
+    world.start("a", false);
+    world.run(1_000);
+    (0..300).for_each(|_| world.write(0));
+    world.start("b", true);
+    let mut moved = 0;
+    for _ in 0..200 {
+        world.run(TICK_MS);
+        let [a, b] = ["a", "b"].map(|name| world.at(name));
+        for partition in Partition::all() {
+            assert!(a.holds(partition) || b.holds(partition), "nobody holds {partition:?}");
+            assert!(!a.view.route(partition).holders.is_empty() && !b.view.route(partition).holders.is_empty());
+        }
+        moved = b.planner.held().count();
+    }
+    assert_eq!(moved, world.at("b").view.owned().count());
+    assert!(moved > 400);
+    world.assert_settled();
+}
+
+#[test]
+fn founders_that_meet_agree_on_the_older_founding_and_lose_nothing() {
+    let mut world = World::new(3);
+    world.start("a", false);
+    let elder = world.now;
+    world.run(5_000);
+    (0..50).for_each(|_| world.write(0));
+    // It founded apart, with data of its own, before they met.
+    world.start("b", false);
+    for key in 1_000..1_050 {
+        let (partition, key) = (Partition((key * 37 % 1024) as u16), (world.now, key));
+        world.nodes[1].data.entry(partition).or_default().insert(key);
+        world.written.insert(key);
+    }
+    world.look(1);
+    world.run(15_000);
+    world.assert_settled();
+    for name in ["a", "b"] {
+        let held = world.membership.member(&id(name)).unwrap().held;
+        assert_eq!((held.partitions, held.founding), (PartitionSet::FULL, elder), "{name}");
+    }
+}
+
+#[test]
+fn nodes_that_name_each_other_as_seeds_found_one_cluster_together() {
+    let mut world = World::new(3);
+    ["a", "b", "c"].iter().for_each(|name| world.start(name, true));
+    world.run(15_000);
+    world.assert_settled();
+    let foundings: BTreeSet<u64> = world.membership.iter().map(|member| member.held.founding).collect();
+    assert_eq!(foundings.len(), 1);
+}
+
+#[test]
+fn who_lost_its_memory_claims_after_hearing_a_majority_of_those_who_hold() {
+    let mut world = World::new(3);
+    world.start("a", false);
+    world.run(1_000);
+    world.start("b", true);
+    world.start("c", true);
+    world.run(10_000);
+    (0..100).for_each(|n| world.write(n % 3));
+    world.set_up("c", false);
+    world.start("b", true);
+    world.run(15_000);
+    assert!(world.at("b").planner.held().is_empty(), "what b and c alone had acknowledged may be missing in a");
+    world.set_up("c", true);
+    world.run(10_000);
+    world.assert_settled();
+}
+
+#[test]
+fn the_last_of_all_members_claims_what_nobody_else_can_have() {
+    let mut world = World::new(1);
+    world.start("a", false);
+    world.run(1_000);
+    world.start("b", true);
+    world.run(15_000);
+    assert!(world.at("b").planner.held() != PartitionSet::FULL);
+    world.membership.forget(&id("a")).unwrap();
+    world.nodes.retain(|node| node.id == id("b"));
+    world.run(5_000);
+    assert_eq!(world.membership.member(&id("b")).unwrap().held_now(), PartitionSet::FULL);
+}
+
+#[test]
+fn what_could_not_be_compared_is_tried_again_after_a_pause() {
+    let mut world = World::new(2);
+    world.start("a", false);
+    world.run(1_000);
+    world.start("b", true);
+    world.now += TICK_MS;
+    world.look(1);
+    let (now, node) = (world.now, &mut world.nodes[1]);
+    let compare = |node: &mut Node, now| {
+        let steps = node.planner.steps(&node.view, &PartitionSet::EMPTY, now);
+        steps.into_iter().find_map(|step| if let Step::Compare(peer, set) = step { Some((peer, set)) } else { None })
+    };
+    let (peer, first) = compare(node, now).unwrap();
+    assert_eq!(usize::from(first.count()), PARTITIONS_PER_SESSION);
+    assert_eq!(compare(node, now), None, "one session per peer");
+    node.planner.session_over(peer, &first, now);
+    assert_eq!(compare(node, now + RETRY_MS - 1), None);
+    assert_eq!(compare(node, now + RETRY_MS), Some((peer, first)));
+}
+
+#[test]
+fn a_round_compares_everything_and_counts_what_differed() {
+    let mut world = World::new(2);
+    world.start("a", false);
+    world.run(1_000);
+    world.start("b", true);
+    world.run(30_000);
+    let (at, differing) = world.at("a").planner.last_round().unwrap();
+    assert_eq!(differing, 0);
+    world.write(0);
+    world.nodes[1].data.clear();
+    world.run(ROUND_EVERY_MS + 5_000);
+    let rounds = ["a", "b"].map(|name| world.at(name).planner.last_round().unwrap());
+    assert!(rounds[0].0 > at && rounds.iter().map(|(_, differing)| differing).sum::<usize>() == 1, "{rounds:?}");
+    world.assert_settled();
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Join,
+    Pause(usize),
+    Resume,
+    Write(usize),
+    /// That many ticks, in which node `n` learns nothing new.
+    Run(u64, usize),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        1 => Just(Event::Join),
+        1 => (0..4usize).prop_map(Event::Pause),
+        2 => Just(Event::Resume),
+        6 => (0..4usize).prop_map(Event::Write),
+        // Shorter than SETTLE_MS, which is what the rest may rely on.
+        6 => (1..10u64, 0..4usize).prop_map(|(ticks, blind)| Event::Run(ticks, blind)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_happens_nothing_is_lost_and_the_plan_comes_to_rest(
+        copies in 1..4u16, events in prop::collection::vec(any_event(), 1..40),
+    ) {
+        let mut world = World::new(copies);
+        world.start("n0", false);
+        world.run(500);
+        for event in events {
+            let count = world.nodes.len();
+            match event {
+                Event::Join if count < 4 => world.start(&format!("n{count}"), true),
+                Event::Join => {}
+                Event::Pause(n) => {
+                    if world.nodes.iter().all(|node| node.up) && count > 1 {
+                        world.nodes[n % count].up = false;
+                    }
+                }
+                Event::Resume => world.nodes.iter_mut().for_each(|node| node.up = true),
+                Event::Write(n) => {
+                    if world.nodes[n % count].up {
+                        world.write(n % count);
+                    }
+                }
+                Event::Run(ticks, blind) => {
+                    for _ in 0..ticks {
+                        world.now += TICK_MS;
+                        for n in (0..count).filter(|n| *n != blind % count) {
+                            world.look(n);
+                            world.turn(n);
+                        }
+                    }
+                    world.look(blind % count);
+                }
+            }
+        }
+        world.nodes.iter_mut().for_each(|node| node.up = true);
+        world.run(60_000);
+        world.assert_settled();
+    }
+}

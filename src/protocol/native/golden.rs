@@ -1,18 +1,425 @@
-//! The bytes of native frames, pinned: a change here is a new protocol version. `docs/PROTOCOL.md` shows the same bytes.
+//! The bytes of native frames, pinned: a change here is a new protocol version. `docs/PROTOCOL.md` shows the same bytes, and a test here
+//! holds it to that. Every variant of everything that is numbered is pinned: one that is new does not compile before it has a number, and
+//! fails before it has an example.
+
+mod numbers;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
 
 use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
 use crate::base::entry::BodyRef;
-use crate::base::op::{Act, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use numbers::*;
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+/// An example of one variant.
+struct Pin {
+    /// As the document calls it.
+    name: &'static str,
+    number: usize,
+    bytes: Vec<u8>,
+    expected: &'static str,
 }
 
-fn pinned(message: &Message<'_>, expected: &str) {
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A whole frame. `number` is that of the variant it is an example of, which stands at `at` in its payload.
+fn frame(name: &'static str, message: &Message<'_>, (at, number): (usize, usize), expected: &'static str) -> Pin {
     let bytes = to_bytes(message);
-    assert_eq!(hex(&bytes), expected.replace(' ', ""), "{message:?}");
     assert_eq!(decode(&bytes[LENGTH_BYTES..]).as_ref(), Ok(message));
+    assert_eq!(usize::from(bytes[LENGTH_BYTES + at]), number, "{message:?}");
+    Pin { name, number, bytes: bytes.to_vec(), expected }
+}
+
+fn message(name: &'static str, example: Message<'_>, expected: &'static str) -> Pin {
+    frame(name, &example, (0, message_number(&example)), expected)
+}
+
+fn ask(name: &'static str, ask: Ask<'_>, expected: &'static str) -> Pin {
+    let number = ask_number(&ask);
+    frame(name, &Message::Ask { id: 1, ask }, (2, number), expected)
+}
+
+fn answer(name: &'static str, answer: Answer<'_>, expected: &'static str) -> Pin {
+    let number = answer_number(&answer);
+    frame(name, &Message::Answer { id: 1, answer }, (2, number), expected)
+}
+
+/// Something that stands inside a frame.
+fn part<T>(name: &'static str, value: T, number: impl Fn(&T) -> usize, expected: &'static str) -> Pin
+where
+    T: Serialize + Deserialize<'static> + Debug + PartialEq,
+{
+    let bytes = encode_payload(&value);
+    // Kept for good, because a decoded value borrows it.
+    assert_eq!(decode_payload(Vec::leak(bytes.clone())).as_ref(), Ok(&value));
+    assert_eq!(usize::from(bytes[0]), number(&value), "{value:?}");
+    Pin { name, number: number(&value), bytes, expected }
+}
+
+/// Holds a family to its bytes, and to an example of each of its `count` variants.
+fn check(pins: &[Pin], count: usize) {
+    for pin in pins {
+        assert_eq!(hex(&pin.bytes), pin.expected, "{}", pin.name);
+    }
+    let numbers: BTreeSet<usize> = pins.iter().map(|pin| pin.number).collect();
+    assert_eq!(numbers, (0..count).collect(), "a variant has no example: {}", pins[0].name);
 }
 
 const VERSION_OF_7: Version = Version { time: 7 << 16, origin: 9 };
+
+fn live() -> EntryRef<'static> {
+    EntryRef { version: VERSION_OF_7, body: BodyRef::Live { value: b"v", deadline: None, flags: 0 } }
+}
+
+fn forward() -> Forward<'static> {
+    let op = OpRef { key: b"k", act: Act::Incr { by: 1 }, value: b"" };
+    Forward {
+        epoch: 5,
+        timeout_ms: 500,
+        level: Level::Quorum,
+        wire: Wire::Resp3,
+        router: 6,
+        all_or_none: false,
+        ops: vec![(2, op)],
+    }
+}
+
+fn messages() -> Vec<Pin> {
+    vec![
+        message(
+            "Message::Hello",
+            Message::Hello(Hello { cluster: "trellis", peer: None }),
+            "0a 00 00 00 00 07 74 72 65 6c 6c 69 73 00",
+        ),
+        message(
+            "Message::Welcome",
+            Message::Welcome(Welcome { node: "n1", incarnation: 300 }),
+            "06 00 00 00 01 02 6e 31 ac 02",
+        ),
+        message("Message::Refused", Message::Refused { reason: "no" }, "04 00 00 00 02 02 6e 6f"),
+        message(
+            "Message::Forward",
+            Message::Forward { id: 1, forward: forward() },
+            "10 00 00 00 03 01 05 f4 03 01 01 06 00 01 02 01 6b 0d 02 00",
+        ),
+        message(
+            "Message::Forwarded",
+            Message::Forwarded {
+                id: 1,
+                result: Ok(Replies {
+                    marks: vec![(5, ReplyKind::Value), (9, ReplyKind::Int(7))],
+                    bytes: b"+OK\r\n:7\r\n",
+                }),
+            },
+            "13 00 00 00 04 01 00 02 05 03 09 00 0e 09 2b 4f 4b 0d 0a 3a 37 0d 0a",
+        ),
+        message(
+            "Message::Replicate",
+            Message::Replicate { sequence: 4, records: vec![RecordRef::Floor { partition: 3, version: VERSION_OF_7 }] },
+            "09 00 00 00 05 04 01 01 03 80 80 1c 09",
+        ),
+        message(
+            "Message::Acknowledge",
+            Message::Acknowledge { sequence: 4, newer: vec![(0, VERSION_OF_7)], refused: vec![1] },
+            "0a 00 00 00 06 04 01 00 80 80 1c 09 01 01",
+        ),
+        message("Message::Ask", Message::Ask { id: 1, ask: Ask::Ping }, "03 00 00 00 07 01 00"),
+        message("Message::Answer", Message::Answer { id: 1, answer: Answer::Pong }, "03 00 00 00 08 01 00"),
+        message(
+            "Message::Hello of a peer",
+            Message::Hello(Hello {
+                cluster: "trellis",
+                peer: Some(PeerHello { node: "n1", incarnation: 300, expects: Some("n2"), shard: 1 }),
+            }),
+            "14 00 00 00 00 07 74 72 65 6c 6c 69 73 01 02 6e 31 ac 02 01 02 6e 32 01",
+        ),
+        message(
+            "Message::Forwarded, misdirected",
+            Message::Forwarded { id: 1, result: Err(Misdirected { epoch: 5 }) },
+            "04 00 00 00 04 01 01 05",
+        ),
+    ]
+}
+
+fn asks() -> Vec<Pin> {
+    vec![
+        ask("Ask::Ping", Ask::Ping, "03 00 00 00 07 01 00"),
+        ask("Ask::Membership", Ask::Membership(b"m"), "05 00 00 00 07 01 01 01 6d"),
+        ask("Ask::Entries", Ask::Entries(vec![(Key(b"k"), VERSION_OF_7)]), "0a 00 00 00 07 01 02 01 01 6b 80 80 1c 09"),
+        ask("Ask::Count", Ask::Count(&[1, 0x80]), "06 00 00 00 07 01 03 02 01 80"),
+        ask("Ask::Keys", Ask::Keys { partitions: &[1, 0x80], pattern: b"*" }, "08 00 00 00 07 01 04 02 01 80 01 2a"),
+        ask(
+            "Ask::Scan",
+            Ask::Scan { partitions: &[1, 0x80], from: 9, count: 10, pattern: b"" },
+            "09 00 00 00 07 01 05 02 01 80 09 0a 00",
+        ),
+        ask("Ask::RandomKey", Ask::RandomKey(&[1, 0x80]), "06 00 00 00 07 01 06 02 01 80"),
+        ask(
+            "Ask::Flush",
+            Ask::Flush { partitions: &[1, 0x80], level: Level::Quorum },
+            "07 00 00 00 07 01 07 02 01 80 01",
+        ),
+        ask(
+            "Ask::Wait",
+            Ask::Wait { partitions: &[1, 0x80], replicas: 2, timeout_ms: 100 },
+            "08 00 00 00 07 01 08 02 01 80 02 64",
+        ),
+        ask("Ask::Digests", Ask::Digests(&[1, 0x80]), "06 00 00 00 07 01 09 02 01 80"),
+        ask("Ask::Leaves", Ask::Leaves(3), "04 00 00 00 07 01 0a 03"),
+        ask(
+            "Ask::Versions",
+            Ask::Versions { partition: 3, leaves: 5, from: LeafPosition { leaf: 2, position: 9 } },
+            "07 00 00 00 07 01 0b 03 05 02 09",
+        ),
+        ask(
+            "Ask::Command",
+            Ask::Command { level: Some(Level::One), args: vec![Key(b"GET"), Key(b"k")] },
+            "0c 00 00 00 07 01 0c 01 00 02 03 47 45 54 01 6b",
+        ),
+        ask("Ask::Admin", Ask::Admin(b"health"), "0a 00 00 00 07 01 0d 06 68 65 61 6c 74 68"),
+    ]
+}
+
+fn answers() -> Vec<Pin> {
+    vec![
+        answer("Answer::Pong", Answer::Pong, "03 00 00 00 08 01 00"),
+        answer("Answer::Membership", Answer::Membership(b"m"), "05 00 00 00 08 01 01 01 6d"),
+        answer(
+            "Answer::Entries",
+            Answer::Entries(vec![Holding::Nothing, Holding::Same]),
+            "06 00 00 00 08 01 02 02 00 01",
+        ),
+        answer("Answer::Count", Answer::Count(300), "05 00 00 00 08 01 03 ac 02"),
+        answer("Answer::Keys", Answer::Keys(vec![Key(b"a"), Key(b"b")]), "08 00 00 00 08 01 04 02 01 61 01 62"),
+        answer(
+            "Answer::Scanned",
+            Answer::Scanned(vec![Page { partition: 3, keys: vec![Key(b"a")], next: Some(9) }]),
+            "0a 00 00 00 08 01 05 01 03 01 01 61 01 09",
+        ),
+        answer("Answer::Done", Answer::Done, "03 00 00 00 08 01 06"),
+        answer(
+            "Answer::Digests",
+            Answer::Digests(vec![PartitionDigest { digest: 255, floor: VERSION_OF_7 }]),
+            "0a 00 00 00 08 01 07 01 ff 01 80 80 1c 09",
+        ),
+        answer("Answer::Leaves", Answer::Leaves(vec![0, 255]), "07 00 00 00 08 01 08 02 00 ff 01"),
+        answer(
+            "Answer::Versions",
+            Answer::Versions { versions: vec![(Key(b"k"), VERSION_OF_7)], next: None },
+            "0b 00 00 00 08 01 09 01 01 6b 80 80 1c 09 00",
+        ),
+        answer("Answer::Reply", Answer::Reply(b"+OK\r\n"), "09 00 00 00 08 01 0a 05 2b 4f 4b 0d 0a"),
+        answer("Answer::Admin", Answer::Admin { status: 404, body: b"{}" }, "08 00 00 00 08 01 0b 94 03 02 7b 7d"),
+        answer("Answer::Failed", Answer::Failed("ERR no"), "0a 00 00 00 08 01 0c 06 45 52 52 20 6e 6f"),
+    ]
+}
+
+fn records() -> Vec<Pin> {
+    vec![
+        part(
+            "RecordRef::Entry",
+            RecordRef::Entry {
+                key: b"k",
+                entry: live(),
+                answered: Some(Answered {
+                    request: RequestId { router: 1, sequence: 2 },
+                    kind: ReplyKind::Int(5),
+                    reply: b":5\r\n",
+                }),
+            },
+            record_ref_number,
+            "00 01 6b 80 80 1c 09 01 01 76 00 00 01 01 02 00 0a 04 3a 35 0d 0a",
+        ),
+        part(
+            "RecordRef::Floor",
+            RecordRef::Floor { partition: 3, version: VERSION_OF_7 },
+            record_ref_number,
+            "01 03 80 80 1c 09",
+        ),
+    ]
+}
+
+fn holdings() -> Vec<Pin> {
+    vec![
+        part("Holding::Nothing", Holding::Nothing, holding_number, "00"),
+        part("Holding::Same", Holding::Same, holding_number, "01"),
+        part("Holding::Entry", Holding::Entry(live()), holding_number, "02 80 80 1c 09 01 01 76 00 00"),
+    ]
+}
+
+fn bodies() -> Vec<Pin> {
+    vec![
+        part("BodyRef::Tombstone", BodyRef::Tombstone, body_ref_number, "00"),
+        part(
+            "BodyRef::Live",
+            BodyRef::Live { value: b"v", deadline: Some(1000), flags: 7 },
+            body_ref_number,
+            "01 01 76 01 e8 07 07",
+        ),
+    ]
+}
+
+fn acts() -> Vec<Pin> {
+    vec![
+        part("Act::Get", Act::Get, act_number, "00"),
+        part("Act::Exists", Act::Exists, act_number, "01"),
+        part("Act::Type", Act::Type, act_number, "02"),
+        part("Act::Touch", Act::Touch, act_number, "03"),
+        part("Act::Strlen", Act::Strlen, act_number, "04"),
+        part("Act::GetRange", Act::GetRange { start: 0, end: -1 }, act_number, "05 00 01"),
+        part("Act::Ttl", Act::Ttl { ms: true, absolute: false }, act_number, "06 01 00"),
+        part(
+            "Act::Set",
+            Act::Set { expiry: Expiry::Clear, when: When::Always, answer: SetAnswer::Done, flags: 0 },
+            act_number,
+            "07 01 00 00 00",
+        ),
+        part("Act::GetDel", Act::GetDel, act_number, "08"),
+        part("Act::GetEx", Act::GetEx { expiry: Expiry::Keep }, act_number, "09 00"),
+        part("Act::Delete", Act::Delete, act_number, "0a"),
+        part("Act::Append", Act::Append, act_number, "0b"),
+        part("Act::SetRange", Act::SetRange { offset: 300 }, act_number, "0c ac 02"),
+        part("Act::Incr", Act::Incr { by: -1 }, act_number, "0d 01"),
+        part("Act::IncrFloat", Act::IncrFloat { by: 0.5 }, act_number, "0e 00 00 00 00 00 00 e0 3f"),
+        part(
+            "Act::Expire",
+            Act::Expire { at: Deadline::In(60_000), when: ExpireWhen { no_deadline: true, ..ExpireWhen::default() } },
+            act_number,
+            "0f 00 c0 a9 07 01 00 00 00",
+        ),
+        part("Act::Persist", Act::Persist, act_number, "10"),
+    ]
+}
+
+fn expiries() -> Vec<Pin> {
+    vec![
+        part("Expiry::Keep", Expiry::Keep, expiry_number, "00"),
+        part("Expiry::Clear", Expiry::Clear, expiry_number, "01"),
+        part("Expiry::Until", Expiry::Until(Deadline::At(1000)), expiry_number, "02 01 d0 0f"),
+    ]
+}
+
+fn deadlines() -> Vec<Pin> {
+    vec![
+        part("Deadline::In", Deadline::In(-1), deadline_number, "00 01"),
+        part("Deadline::At", Deadline::At(1000), deadline_number, "01 d0 0f"),
+    ]
+}
+
+fn conditions() -> Vec<Pin> {
+    vec![
+        part("When::Always", When::Always, when_number, "00"),
+        part("When::Absent", When::Absent, when_number, "01"),
+        part("When::Present", When::Present, when_number, "02"),
+    ]
+}
+
+fn set_answers() -> Vec<Pin> {
+    vec![
+        part("SetAnswer::Done", SetAnswer::Done, set_answer_number, "00"),
+        part("SetAnswer::Flag", SetAnswer::Flag, set_answer_number, "01"),
+        part("SetAnswer::Old", SetAnswer::Old, set_answer_number, "02"),
+    ]
+}
+
+fn levels() -> Vec<Pin> {
+    vec![
+        part("Level::One", Level::One, level_number, "00"),
+        part("Level::Quorum", Level::Quorum, level_number, "01"),
+        part("Level::All", Level::All, level_number, "02"),
+    ]
+}
+
+fn wires() -> Vec<Pin> {
+    vec![part("Wire::Resp2", Wire::Resp2, wire_number, "00"), part("Wire::Resp3", Wire::Resp3, wire_number, "01")]
+}
+
+fn reply_kinds() -> Vec<Pin> {
+    vec![
+        part("ReplyKind::Int", ReplyKind::Int(7), reply_kind_number, "00 0e"),
+        part("ReplyKind::Error", ReplyKind::Error, reply_kind_number, "01"),
+        part("ReplyKind::Null", ReplyKind::Null, reply_kind_number, "02"),
+        part("ReplyKind::Value", ReplyKind::Value, reply_kind_number, "03"),
+    ]
+}
+
+#[test]
+fn frames_keep_their_bytes() {
+    check(&messages(), MESSAGES);
+}
+
+#[test]
+fn questions_keep_their_bytes() {
+    check(&asks(), ASKS);
+}
+
+#[test]
+fn answers_keep_their_bytes() {
+    check(&answers(), ANSWERS);
+}
+
+#[test]
+fn records_and_holdings_keep_their_bytes() {
+    check(&records(), RECORD_REFS);
+    check(&holdings(), HOLDINGS);
+    check(&bodies(), BODY_REFS);
+}
+
+#[test]
+fn acts_keep_their_bytes() {
+    check(&acts(), ACTS);
+    check(&expiries(), EXPIRYS);
+    check(&deadlines(), DEADLINES);
+    check(&conditions(), WHENS);
+    check(&set_answers(), SET_ANSWERS);
+}
+
+#[test]
+fn levels_wires_and_kinds_of_reply_keep_their_bytes() {
+    check(&levels(), LEVELS);
+    check(&wires(), WIRES);
+    check(&reply_kinds(), REPLY_KINDS);
+}
+
+/// Rows of the document's tables that carry an example: number, name and bytes.
+fn documented() -> BTreeSet<(usize, String, String)> {
+    let text = include_str!("../../../docs/PROTOCOL.md");
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").map(str::trim).collect();
+        let [number, name, _, example] = cells[..] else { return None };
+        Some((number.parse().ok()?, name.trim_matches('`').to_owned(), example.trim_matches('`').to_owned()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_document_shows_these_bytes_and_no_others() {
+    let families: [fn() -> Vec<Pin>; 14] = [
+        messages,
+        asks,
+        answers,
+        records,
+        holdings,
+        bodies,
+        acts,
+        expiries,
+        deadlines,
+        conditions,
+        set_answers,
+        levels,
+        wires,
+        reply_kinds,
+    ];
+    let pinned: BTreeSet<(usize, String, String)> = families
+        .iter()
+        .flat_map(|family| family())
+        .map(|pin| (pin.number, pin.name.to_owned(), pin.expected.to_owned()))
+        .collect();
+    assert_eq!(documented(), pinned);
+    let preface = format!("`{}`", hex(&PREFACE));
+    assert!(include_str!("../../../docs/PROTOCOL.md").contains(&preface), "{preface}");
+}

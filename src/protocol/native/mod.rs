@@ -247,14 +247,14 @@ pub enum Ask<'a> {
     Digests(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     /// Leaf digests of one partition.
     Leaves(u16),
-    /// Keys and versions of one leaf of one partition, from a position on.
+    /// Keys and versions of some leaves of one partition, from a place on.
     Versions {
         /// Partition number.
         partition: u16,
-        /// Leaf number.
-        leaf: u16,
+        /// A bit each.
+        leaves: u64,
         /// Where to go on.
-        from: u64,
+        from: LeafPosition,
     },
     /// A command of `trellis-cli`, as RESP would carry it; the answer is RESP3.
     Command {
@@ -299,11 +299,11 @@ pub enum Answer<'a> {
     Leaves(Vec<u64>),
     /// Keys and versions.
     Versions {
-        /// Sorted by position.
+        /// Leaf by leaf, sorted by position in each.
         #[serde(borrow)]
         versions: Vec<(Key<'a>, Version)>,
         /// Where to go on.
-        next: Option<u64>,
+        next: Option<LeafPosition>,
     },
     /// A reply in RESP3.
     Reply(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
@@ -349,6 +349,15 @@ pub struct Page<'a> {
     pub keys: Vec<Key<'a>>,
     /// Where to go on, if there is more.
     pub next: Option<u64>,
+}
+
+/// A place in the walk over a partition's leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LeafPosition {
+    /// Leaf number.
+    pub leaf: u16,
+    /// Position in it.
+    pub position: u64,
 }
 
 /// What replicas of a partition compare first.

@@ -1,0 +1,150 @@
+//! What a replication sender can be told and asked, and its answers. Plain data; what they do is in `replication`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::actors::gossip::Doubt;
+use crate::base::counters::Counters;
+use crate::base::hlc::Version;
+use crate::base::level::Level;
+use crate::base::slot::Partition;
+use crate::cluster::partition_set::PartitionSet;
+use crate::cluster::view::{PeerIx, View};
+use crate::protocol::native::frame::Call;
+
+/// Why a call to a peer has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// It was never sent: nothing was done.
+    #[error("the member can't be reached")]
+    Unreachable,
+    /// It was sent, and the link broke: it may have been done.
+    #[error("the link to the member broke")]
+    Broken,
+    /// Too many calls to this peer are under way: nothing was done.
+    #[error("too many requests are under way to the member")]
+    Busy,
+}
+
+/// Entries to send to the other replicas of their partitions.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Replicate {
+    /// Encoded records, one after another.
+    pub bytes: Vec<u8>,
+    /// Where each ends and belongs.
+    pub records: Vec<Outgoing>,
+    /// What to count.
+    pub level: Level,
+    /// Told once the level is met or out of reach for each record; not asked for at level one.
+    pub commit: Option<oneshot::Sender<Committed>>,
+}
+
+/// One record of a [`Replicate`].
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// End in the bytes.
+    pub end: usize,
+    /// Its partition.
+    pub partition: Partition,
+    /// The sender's number for the operation behind it.
+    pub op: u32,
+}
+
+/// The outcome of a [`Replicate`] above level one.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Operations whose level is out of reach.
+    pub short: Vec<u32>,
+    /// Operations that lost to something newer on a replica, and its version.
+    pub newer: Vec<(u32, Version)>,
+}
+
+/// Entries for one peer, whatever the ring says; true once it has them all.
+#[derive(Message, Debug)]
+#[rtype(result = "bool")]
+pub struct Push {
+    /// Whom.
+    pub peer: PeerIx,
+    /// Encoded records.
+    pub bytes: Vec<u8>,
+    /// Where each ends and belongs.
+    pub records: Vec<Outgoing>,
+}
+
+/// A request to a peer; the payload of the answering frame.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<Bytes, LinkError>")]
+pub struct CallPeer {
+    /// Whom.
+    pub peer: PeerIx,
+    /// What.
+    pub call: Call,
+}
+
+/// How many other members hold everything that was posted so far for these partitions?
+#[derive(Message, Debug)]
+#[rtype(result = "usize")]
+pub struct AwaitReplicas {
+    /// Partitions meant.
+    pub partitions: PartitionSet,
+    /// Enough.
+    pub replicas: usize,
+    /// Longest wait.
+    pub timeout: Duration,
+}
+
+/// The cluster looks different now.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct ViewChanged(pub Arc<View>);
+
+/// Partitions in which a peer may have missed entries.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Diverged {
+    /// Who.
+    pub peer: PeerIx,
+    /// Where.
+    pub partitions: PartitionSet,
+}
+
+/// Who wants to know of divergence, and of links that broke.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReportTo {
+    /// Told of partitions in which a peer may have missed entries.
+    pub diverged: Recipient<Diverged>,
+    /// Told of members whose link broke or fell silent.
+    pub doubts: Recipient<Doubt>,
+}
+
+/// What this actor can tell of itself.
+#[derive(Message, Debug)]
+#[rtype(result = "ReplicationStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Default, Clone)]
+pub struct ReplicationStats {
+    /// Counts.
+    pub counters: Counters,
+    /// Bytes in all outboxes.
+    pub outbox_bytes: usize,
+    /// Open links.
+    pub links: usize,
+    /// Calls without an answer yet.
+    pub calls: usize,
+}
+impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for ReplicationStats {
+    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
+        if let Some(tx) = tx {
+            // The asker may have given up.
+            let _ = tx.send(self);
+        }
+    }
+}

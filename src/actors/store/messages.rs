@@ -1,0 +1,236 @@
+//! What a store actor can be told and asked, and its answers. Plain data; what they do is in `store`.
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::actors::replication::Committed;
+use crate::base::counters::Counters;
+use crate::base::entry::Entry;
+use crate::base::hlc::Version;
+use crate::base::id::RequestId;
+use crate::base::level::Level;
+use crate::base::op::Op;
+use crate::base::reply::{ReplyKind, Wire};
+use crate::base::slot::Partition;
+use crate::cluster::partition_set::PartitionSet;
+use crate::protocol::native::{LeafPosition, PartitionDigest};
+use crate::protocol::resp::encode::ReplyBuf;
+use crate::storage::Outcome;
+
+/// Operations on keys of this store's partitions, to be executed in order.
+#[derive(Message, Debug)]
+#[rtype(result = "Executed")]
+pub struct Execute {
+    /// What to do.
+    pub ops: Vec<Op>,
+    /// The id of each operation that must not happen twice; empty if there is none.
+    pub requests: Vec<Option<RequestId>>,
+    /// The operations are sets if absent: all are done, or none. The one reply says which.
+    pub all_or_none: bool,
+    /// How to encode the replies.
+    pub wire: Wire,
+    /// What to count before the caller may answer.
+    pub level: Level,
+    /// When nobody waits for the answer any more.
+    pub deadline: Instant,
+}
+
+/// What came of an [`Execute`].
+#[derive(Debug)]
+pub struct Executed {
+    /// A reply per operation.
+    pub replies: ReplyBuf,
+    /// Tells when the level is met; `None` at level one or when nothing was written.
+    pub commit: Option<oneshot::Receiver<Committed>>,
+    /// The versions written: operation and version, above level one.
+    pub written: Vec<(u32, Version)>,
+}
+
+/// What a peer sent for this store to merge.
+#[derive(Debug)]
+pub enum Record {
+    /// A key's entry.
+    Entry {
+        /// The key.
+        key: Bytes,
+        /// What it holds.
+        entry: Entry,
+        /// The request behind it and its encoded reply.
+        answered: Option<(RequestId, ReplyKind, Bytes)>,
+    },
+    /// Everything in the partition up to this version is gone.
+    Floor {
+        /// Which.
+        partition: Partition,
+        /// The flush.
+        version: Version,
+    },
+}
+
+/// Entries to merge, each with the number the sender gave it.
+#[derive(Message, Debug)]
+#[rtype(result = "Merged")]
+pub struct Merge(pub Vec<(u32, Record)>);
+
+/// What became of a [`Merge`]; records not listed were merged.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// Lost to something newer: number and the version that stays.
+    pub newer: Vec<(u32, Version)>,
+    /// Refused because they were stamped too far in the future.
+    pub refused: Vec<u32>,
+}
+
+/// What is under these keys, tombstones and expired values included?
+#[derive(Message, Debug)]
+#[rtype(result = "Vec<Option<Entry>>")]
+pub struct Peek(pub Vec<Bytes>);
+
+/// What is under these keys, and which of these requests were done, all in one instant: whoever sees an effect sees its request.
+#[derive(Message, Debug)]
+#[rtype(result = "Surveyed")]
+pub struct Survey {
+    /// Keys.
+    pub keys: Vec<Bytes>,
+    /// Requests.
+    pub requests: Vec<RequestId>,
+}
+
+/// The answer to [`Survey`].
+#[derive(Debug, Default)]
+pub struct Surveyed {
+    /// One per key.
+    pub held: Vec<Option<Entry>>,
+    /// Those that were done, and their replies.
+    pub answered: Vec<(RequestId, Outcome)>,
+}
+
+/// Requests that were done elsewhere: a retry of one is answered, not repeated.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Remember(pub Vec<(RequestId, Outcome)>);
+
+/// Stamp these keys anew if they still have the version given first, above the one given second, and replicate them.
+#[derive(Message, Debug)]
+#[rtype(result = "Executed")]
+pub struct Restamp {
+    /// Number, key, our version, the version seen elsewhere.
+    pub keys: Vec<(u32, Bytes, Version, Version)>,
+    /// What to count.
+    pub level: Level,
+}
+
+/// How many keys live in these partitions?
+#[derive(Message, Debug)]
+#[rtype(result = "u64")]
+pub struct Count(pub PartitionSet);
+
+/// All keys of these partitions that match.
+#[derive(Message, Debug)]
+#[rtype(result = "Vec<Bytes>")]
+pub struct Keys {
+    /// Where.
+    pub partitions: PartitionSet,
+    /// Redis glob.
+    pub pattern: Bytes,
+}
+
+/// A page of keys of each of these partitions.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "Vec<ScannedPage>")]
+pub struct Scan {
+    /// Where, and from which position.
+    pub from: Vec<(Partition, u64)>,
+    /// About how many of each.
+    pub count: usize,
+    /// Redis glob; empty for all.
+    pub pattern: Bytes,
+}
+
+/// One partition's page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScannedPage {
+    /// Which.
+    pub partition: Partition,
+    /// The keys.
+    pub keys: Vec<Bytes>,
+    /// Where to go on.
+    pub next: Option<u64>,
+}
+
+/// Any key.
+#[derive(Message, Debug)]
+#[rtype(result = "Option<Bytes>")]
+pub struct RandomKey(pub u64);
+
+/// Delete everything in these partitions.
+#[derive(Message, Debug)]
+#[rtype(result = "Executed")]
+pub struct Flush {
+    /// Which.
+    pub partitions: PartitionSet,
+    /// What to count.
+    pub level: Level,
+}
+
+/// Digests of these partitions, in order.
+#[derive(Message, Debug)]
+#[rtype(result = "Vec<(Partition, PartitionDigest)>")]
+pub struct Digests(pub PartitionSet);
+
+/// Leaf digests of a partition.
+#[derive(Message, Debug)]
+#[rtype(result = "Vec<u64>")]
+pub struct Leaves(pub Partition);
+
+/// Keys and versions of some leaves of a partition.
+#[derive(Message, Debug)]
+#[rtype(result = "VersionsPage")]
+pub struct Versions {
+    /// Of which.
+    pub partition: Partition,
+    /// A bit each.
+    pub leaves: u64,
+    /// Where to go on.
+    pub from: LeafPosition,
+}
+
+/// A page of [`Versions`].
+#[derive(Debug, Default)]
+pub struct VersionsPage {
+    /// In an order all nodes share.
+    pub versions: Vec<(Bytes, Version)>,
+    /// Where to go on.
+    pub next: Option<LeafPosition>,
+}
+
+/// Forget these partitions' data: others have it.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Drop(pub PartitionSet);
+
+/// What this actor can tell of itself.
+#[derive(Message, Debug)]
+#[rtype(result = "StoreStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Default, Clone)]
+pub struct StoreStats {
+    /// Counts.
+    pub counters: Counters,
+    /// Live keys, copies of other coordinators' included.
+    pub keys: usize,
+    /// Keys with a deadline.
+    pub with_deadline: usize,
+    /// Tombstones.
+    pub tombstones: usize,
+    /// Bytes accounted for.
+    pub memory_bytes: usize,
+    /// The longest a key swept in the last turn had outlived its deadline.
+    pub expiry_late_ms: u64,
+    /// Partitions that hold anything.
+    pub filled: PartitionSet,
+}

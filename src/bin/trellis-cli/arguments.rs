@@ -1,0 +1,174 @@
+//! What `trellis-cli` can be told on its command line. Never talks to a node. Tested below and, as a process, in `tests/cli.rs`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use trellis::base::id::{ClusterName, NodeId};
+use trellis::base::level::Level;
+use trellis::config::quantity::parse_duration;
+
+/// Asks a Trellis node. Any node answers for any key.
+#[derive(Debug, Parser)]
+#[command(name = "trellis-cli", version, max_term_width = 110, arg_required_else_help = true, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// Any node of the cluster
+    #[arg(value_name = "HOST:PORT", value_parser = server)]
+    pub(crate) server: String,
+    /// Replicas that take part: one, quorum or all [default: the node's]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) consistency: Option<Level>,
+    /// Name of the cluster
+    #[arg(long, global = true, value_name = "NAME", default_value = "trellis")]
+    pub(crate) cluster_name: ClusterName,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "Durations: 500ms 60s 10m 2h.\n\
+Exit codes: 0 done, 1 the node said no or there is no such key, 2 bad usage, 3 no node reached.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Store a value
+    Put {
+        /// Any bytes
+        #[arg(allow_negative_numbers = true)]
+        key: OsString,
+        /// Any bytes; `-` reads them from standard input
+        #[arg(allow_negative_numbers = true)]
+        value: OsString,
+        /// The key goes after this time
+        #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+        ttl: Option<Duration>,
+        /// Only if the key is not there; exits 1 when it is
+        #[arg(long)]
+        if_absent: bool,
+    },
+    /// Show the value of a key; exits 1 when there is none
+    Get {
+        /// Any bytes
+        #[arg(allow_negative_numbers = true)]
+        key: OsString,
+        /// End the value with a newline, as on a terminal
+        #[arg(long)]
+        newline: bool,
+    },
+    /// Delete a key; exits 1 when there is none
+    Delete {
+        /// Any bytes
+        #[arg(allow_negative_numbers = true)]
+        key: OsString,
+    },
+    /// List keys, one a line
+    Keys {
+        /// Glob: `*` `?` `[a-z]` `\`
+        #[arg(default_value = "*", allow_negative_numbers = true)]
+        pattern: OsString,
+    },
+    /// Whether the node is ready; exits 1 when it is not
+    Health {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Members, their state and share, keys, version
+    Status {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Who holds what: shares of all members, or the replicas of one key
+    Ring {
+        /// Any bytes
+        #[arg(allow_negative_numbers = true)]
+        key: Option<OsString>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Take a dead member out of the ring, for good
+    Forget {
+        /// Id of the member, as `status` shows it
+        node: NodeId,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Format {
+    /// The node's own words instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn server(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    match port.and_then(|port| port.parse::<u16>().ok()) {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err("expected host:port".into()),
+    }
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Some(Duration::ZERO) => Err("a key needs some time to live".into()),
+        Some(lifetime) if i64::try_from(lifetime.as_millis()).is_ok() => Ok(lifetime),
+        _ => Err("a duration is a number and ms, s, m or h".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(["trellis-cli"].into_iter().chain(line.split(' ')))
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_and_after_what_they_belong_to() {
+        for line in [
+            "h:1 --consistency quorum put k v --ttl 5s --if-absent",
+            "h:1 put --ttl 5s k --if-absent v --consistency QUORUM",
+            "--consistency quorum h:1 put --if-absent --ttl 5s -- k v",
+        ] {
+            let Arguments { consistency, command, .. } = parse(line).unwrap();
+            assert_eq!(consistency, Some(Level::Quorum), "{line}");
+            let Command::Put { key, value, ttl, if_absent } = command else { panic!("{line}: {command:?}") };
+            assert_eq!((key, value, ttl, if_absent), ("k".into(), "v".into(), Some(Duration::from_secs(5)), true));
+        }
+    }
+
+    #[test]
+    fn values_may_look_like_options_where_that_is_plain() {
+        for (line, expected) in [("h:1 put k -5", "-5"), ("h:1 put k -", "-"), ("h:1 put k -- --ttl", "--ttl")] {
+            let Command::Put { value, .. } = parse(line).unwrap().command else { panic!("{line}") };
+            assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "h put k v",
+            "h:0 health",
+            ":5000 health",
+            "h:1 put k",
+            "h:1 put k v --ttl 5",
+            "h:1 put k v --ttl 0s",
+            "h:1 get k --consistency two",
+            "h:1 get k --json",
+            "h:1 forget a/b",
+            "h:1 leave",
+            "h:1 plan",
+            "h:1",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The client for people and scripts: one command, one exit code. Never decides what a command means: it asks a node and shows the answer.
+//! Tested in `tests/cli.rs`.
+//!
+//! Exit codes: 0 done, 1 the node said no or there is no such key, 2 bad usage, 3 no node reached.
+
+mod arguments;
+mod ask;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Why a command failed. The text is what the user is shown.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The node said no, or what was asked for is not there.
+    #[error("{0}")]
+    Told(String),
+    /// The command makes no sense.
+    #[error("trellis-cli: {0}")]
+    Usage(String),
+    /// No node was reached, or the connection broke before the answer.
+    #[error("trellis-cli: {0}")]
+    Unreachable(String),
+    /// The answer could not be written where it should go.
+    #[error("trellis-cli: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Told(_) | Self::Output(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(ask::run(arguments)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough of it.
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

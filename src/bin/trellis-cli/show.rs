@@ -1,0 +1,170 @@
+//! Pages of a node as tables for people. Never asks a node; a field that is missing shows as `-`. Tested below.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde_json::Value as Json;
+
+use trellis::base::slot::PARTITIONS;
+
+/// `/v1/status`, and how many keys the cluster has.
+pub(crate) fn status(page: &Json, keys: Option<i64>) -> String {
+    let mut out = String::new();
+    let mut fact = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<18}{value}");
+    };
+    fact("node", text(&page["node_id"]));
+    fact("cluster", text(&page["cluster"]));
+    fact("version", text(&page["version"]));
+    fact("state", text(&page["state"]));
+    fact("up", page["uptime_ms"].as_u64().map_or("-".into(), uptime));
+    fact("ring epoch", text(&page["ring_epoch"]));
+    fact("keys", format!("{} in the cluster, {} here", text(&keys.into()), text(&page["keys"])));
+    fact("memory", format!("{} bytes", text(&page["memory_bytes"])));
+    fact("syncing", format!("{} partitions", text(&page["partitions_syncing"])));
+    fact("under-replicated", format!("{} partitions", text(&page["under_replicated_partitions"])));
+    let mut table = table(&["MEMBER", "ADDRESS", "ADMIN", "STATE", "ZONE", "WEIGHT", "PARTITIONS", "OWNS"], 5);
+    for member in list(&page["members"]) {
+        let partitions = &member["partitions"];
+        let owns = partitions.as_u64().map_or("-".into(), |held| percent(held, u64::from(PARTITIONS)));
+        table.add_row([
+            text(&member["id"]),
+            text(&member["address"]),
+            text(&member["admin"]),
+            text(&member["state"]),
+            text(&member["zone"]),
+            text(&member["weight"]),
+            text(partitions),
+            owns,
+        ]);
+    }
+    format!("{out}\n{}", lines(&table))
+}
+
+/// `/v1/ring`: each member's share of all copies, and of the partitions that some member coordinates.
+pub(crate) fn shares(page: &Json) -> String {
+    let mut held: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for run in list(&page["partitions"]) {
+        let partitions = match (run["first"].as_u64(), run["last"].as_u64()) {
+            (Some(first), Some(last)) => (last + 1).saturating_sub(first),
+            _ => 0,
+        };
+        for (place, id) in list(&run["replicas"]).iter().enumerate() {
+            let (copies, firsts) = held.entry(id.as_str().unwrap_or_default()).or_default();
+            *copies += partitions;
+            *firsts += if place == 0 { partitions } else { 0 };
+        }
+    }
+    let all: u64 = held.values().map(|(copies, _)| copies).sum();
+    let mut table = table(&["MEMBER", "ADDRESS", "STATE", "ZONE", "WEIGHT", "PARTITIONS", "FIRST FOR", "SHARE"], 4);
+    for member in list(&page["members"]) {
+        let (copies, firsts) = member["id"].as_str().and_then(|id| held.get(id)).copied().unwrap_or_default();
+        table.add_row([
+            text(&member["id"]),
+            text(&member["address"]),
+            text(&member["state"]),
+            text(&member["zone"]),
+            text(&member["weight"]),
+            copies.to_string(),
+            firsts.to_string(),
+            percent(copies, all),
+        ]);
+    }
+    format!("ring epoch {}\n\n{}", text(&page["epoch"]), lines(&table))
+}
+
+/// `/v1/ring/{key}`.
+pub(crate) fn replicas(page: &Json) -> String {
+    let mut table = table(&["REPLICA", "ADDRESS", "STATE", "HOLDS"], 4);
+    for replica in list(&page["replicas"]) {
+        let holds = match replica["holds"].as_bool() {
+            Some(true) => "complete",
+            Some(false) => "syncing",
+            None => "-",
+        };
+        table.add_row([text(&replica["id"]), text(&replica["address"]), text(&replica["state"]), holds.into()]);
+    }
+    format!("slot {}, partition {}\n\n{}", text(&page["slot"]), text(&page["partition"]), lines(&table))
+}
+
+/// A table whose columns from `numbers` on hold numbers.
+fn table(header: &[&str], numbers: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header.to_vec());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for column in table.column_iter_mut().skip(numbers) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn lines(table: &Table) -> String {
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn list(value: &Json) -> &[Json] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Json) -> String {
+    match value {
+        Json::Null => "-".into(),
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".into() } else { format!("{:.1}%", part as f64 * 100.0 / whole as f64) }
+}
+
+fn uptime(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes}m {}s", seconds % 60),
+        (0, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn shares_add_up_over_runs_of_partitions() {
+        let member = |id: &str| json!({ "id": id, "address": "h:1", "state": "alive", "zone": null, "weight": 1 });
+        let shown = shares(&json!({
+            "epoch": 4,
+            "members": [member("a"), member("b"), member("gateway")],
+            "partitions": [
+                { "first": 0, "last": 9, "replicas": ["a", "b"] },
+                { "first": 10, "last": 39, "replicas": ["b"] },
+            ],
+        }));
+        let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0], ["ring", "epoch", "4"]);
+        assert_eq!(rows[3], ["a", "h:1", "alive", "-", "1", "10", "10", "20.0%"]);
+        assert_eq!(rows[4], ["b", "h:1", "alive", "-", "1", "40", "30", "80.0%"]);
+        assert_eq!(rows[5], ["gateway", "h:1", "alive", "-", "1", "0", "0", "0.0%"]);
+    }
+
+    #[test]
+    fn a_page_without_anything_is_still_shown() {
+        for shown in [status(&json!({}), None), shares(&json!([])), replicas(&json!("x"))] {
+            assert!(shown.contains('-') || shown.contains("REPLICA") || shown.contains("MEMBER"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn uptimes_name_their_two_largest_units() {
+        assert_eq!([59_999, 3_600_000, 90_000_000].map(uptime), ["0m 59s", "1h 0m", "1d 1h"]);
+    }
+}

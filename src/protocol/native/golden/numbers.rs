@@ -1,0 +1,128 @@
+//! The numbers of all variants that travel. A new variant does not compile here before it has one. Used by the golden tests alone.
+
+use super::super::{Answer, Ask, Holding, Message, RecordRef};
+use crate::base::entry::BodyRef;
+use crate::base::level::Level;
+use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
+use crate::base::reply::{ReplyKind, Wire};
+
+/// The number of each variant, and how many there are.
+macro_rules! numbers {
+    ($number:ident, $count:ident, $of:ty, $($pattern:pat => $n:literal,)*) => {
+        pub(super) fn $number(value: &$of) -> usize {
+            match value {
+                $($pattern => $n,)*
+            }
+        }
+        pub(super) const $count: usize = [$($n),*].len();
+    };
+}
+
+numbers!(message_number, MESSAGES, Message<'_>,
+    Message::Hello(..) => 0,
+    Message::Welcome(..) => 1,
+    Message::Refused { .. } => 2,
+    Message::Forward { .. } => 3,
+    Message::Forwarded { .. } => 4,
+    Message::Replicate { .. } => 5,
+    Message::Acknowledge { .. } => 6,
+    Message::Ask { .. } => 7,
+    Message::Answer { .. } => 8,
+);
+numbers!(ask_number, ASKS, Ask<'_>,
+    Ask::Ping => 0,
+    Ask::Membership(..) => 1,
+    Ask::Entries(..) => 2,
+    Ask::Count(..) => 3,
+    Ask::Keys { .. } => 4,
+    Ask::Scan { .. } => 5,
+    Ask::RandomKey(..) => 6,
+    Ask::Flush { .. } => 7,
+    Ask::Wait { .. } => 8,
+    Ask::Digests(..) => 9,
+    Ask::Leaves(..) => 10,
+    Ask::Versions { .. } => 11,
+    Ask::Command { .. } => 12,
+    Ask::Admin(..) => 13,
+);
+numbers!(answer_number, ANSWERS, Answer<'_>,
+    Answer::Pong => 0,
+    Answer::Membership(..) => 1,
+    Answer::Entries(..) => 2,
+    Answer::Count(..) => 3,
+    Answer::Keys(..) => 4,
+    Answer::Scanned(..) => 5,
+    Answer::Done => 6,
+    Answer::Digests(..) => 7,
+    Answer::Leaves(..) => 8,
+    Answer::Versions { .. } => 9,
+    Answer::Reply(..) => 10,
+    Answer::Admin { .. } => 11,
+    Answer::Failed(..) => 12,
+);
+numbers!(record_ref_number, RECORD_REFS, RecordRef<'_>,
+    RecordRef::Entry { .. } => 0,
+    RecordRef::Floor { .. } => 1,
+);
+numbers!(holding_number, HOLDINGS, Holding<'_>,
+    Holding::Nothing => 0,
+    Holding::Same => 1,
+    Holding::Entry(..) => 2,
+);
+numbers!(body_ref_number, BODY_REFS, BodyRef<'_>,
+    BodyRef::Tombstone => 0,
+    BodyRef::Live { .. } => 1,
+);
+numbers!(act_number, ACTS, Act,
+    Act::Get => 0,
+    Act::Exists => 1,
+    Act::Type => 2,
+    Act::Touch => 3,
+    Act::Strlen => 4,
+    Act::GetRange { .. } => 5,
+    Act::Ttl { .. } => 6,
+    Act::Set { .. } => 7,
+    Act::GetDel => 8,
+    Act::GetEx { .. } => 9,
+    Act::Delete => 10,
+    Act::Append => 11,
+    Act::SetRange { .. } => 12,
+    Act::Incr { .. } => 13,
+    Act::IncrFloat { .. } => 14,
+    Act::Expire { .. } => 15,
+    Act::Persist => 16,
+);
+numbers!(expiry_number, EXPIRYS, Expiry,
+    Expiry::Keep => 0,
+    Expiry::Clear => 1,
+    Expiry::Until(..) => 2,
+);
+numbers!(deadline_number, DEADLINES, Deadline,
+    Deadline::In(..) => 0,
+    Deadline::At(..) => 1,
+);
+numbers!(when_number, WHENS, When,
+    When::Always => 0,
+    When::Absent => 1,
+    When::Present => 2,
+);
+numbers!(set_answer_number, SET_ANSWERS, SetAnswer,
+    SetAnswer::Done => 0,
+    SetAnswer::Flag => 1,
+    SetAnswer::Old => 2,
+);
+numbers!(level_number, LEVELS, Level,
+    Level::One => 0,
+    Level::Quorum => 1,
+    Level::All => 2,
+);
+numbers!(wire_number, WIRES, Wire,
+    Wire::Resp2 => 0,
+    Wire::Resp3 => 1,
+);
+numbers!(reply_kind_number, REPLY_KINDS, ReplyKind,
+    ReplyKind::Int(..) => 0,
+    ReplyKind::Error => 1,
+    ReplyKind::Null => 2,
+    ReplyKind::Value => 3,
+);

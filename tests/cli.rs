@@ -1,0 +1,235 @@
+//! `trellis-cli` as scripts meet it: what it prints where, and its exit codes, against one node and against three.
+
+#[allow(dead_code, reason = "each test program uses its part")]
+mod running;
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Output, Stdio};
+
+use running::{Node, program, until};
+use serde_json::Value as Json;
+
+/// Runs a command against a server, with something on standard input.
+fn cli_with(server: &str, args: &[&[u8]], input: &[u8]) -> Output {
+    let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
+    command.arg(server).args(args.iter().map(|arg| OsStr::from_bytes(arg)));
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
+    // It may end without reading; then the pipe is closed.
+    let _ = child.stdin.take().expect("piped").write_all(input);
+    child.wait_with_output().expect("it ends")
+}
+
+fn cli(server: &str, line: &str) -> Output {
+    let args: Vec<&[u8]> = line.split(' ').filter(|arg| !arg.is_empty()).map(str::as_bytes).collect();
+    cli_with(server, &args, b"")
+}
+
+/// Expects exit code, standard output and standard error.
+#[track_caller]
+fn expect(output: &Output, code: i32, stdout: &str, stderr: &str) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let got = (output.status.code(), text(&output.stdout), text(&output.stderr));
+    assert_eq!(got, (Some(code), stdout.to_owned(), stderr.to_owned()));
+}
+
+/// Expects a good table or page, and returns it.
+#[track_caller]
+fn shown(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stderr.as_ref()), (Some(0), ""));
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+/// The cells of the row that begins with `first`.
+fn row<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.into_iter().find(|row| row.first() == Some(&first)).unwrap_or_else(|| panic!("no row {first}:\n{table}"))
+}
+
+#[test]
+fn values_are_put_got_and_deleted() {
+    let node = Node::start(&["0"]);
+    let at = node.main.as_str();
+    expect(&cli(at, "get k"), 1, "", "key not found\n");
+    expect(&cli(at, "put k v"), 0, "OK\n", "");
+    expect(&cli(at, "get k"), 0, "v", "");
+    expect(&cli(at, "get k --newline"), 0, "v\n", "");
+    expect(&cli(at, "put k w --if-absent"), 1, "", "key exists, nothing was stored\n");
+    expect(&cli(at, "put --consistency quorum k w"), 0, "OK\n", "");
+    expect(&cli(at, "--consistency all get k"), 0, "w", "");
+    expect(&cli(at, "delete k"), 0, "deleted\n", "");
+    expect(&cli(at, "delete k"), 1, "", "key not found\n");
+    expect(&cli(at, "put k v --if-absent --ttl 2h"), 0, "OK\n", "");
+    expect(&cli(at, "put empty -"), 0, "OK\n", "");
+    expect(&cli(at, "get empty"), 0, "", "");
+    expect(&cli(at, "put n -5"), 0, "OK\n", "");
+    expect(&cli(at, "get n"), 0, "-5", "");
+}
+
+#[test]
+fn a_value_goes_at_its_time_to_live() {
+    let node = Node::start(&["0"]);
+    expect(&cli(&node.main, "put k v --ttl 300ms"), 0, "OK\n", "");
+    let gone = until("expired", || Some(cli(&node.main, "get k")).filter(|output| output.status.code() != Some(0)));
+    expect(&gone, 1, "", "key not found\n");
+}
+
+#[test]
+fn any_bytes_pass_as_keys_and_values() {
+    let node = Node::start(&["0"]);
+    let at = node.main.as_str();
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let large: Vec<u8> = every_byte.iter().copied().cycle().take(3_000_000).collect();
+    for value in [every_byte.as_slice(), large.as_slice(), b"\n", b"\r\n+OK\r\n"] {
+        expect(&cli_with(at, &[b"put", b"k\xff\n", b"-"], value), 0, "OK\n", "");
+        let got = cli_with(at, &[b"get", b"k\xff\n"], b"");
+        assert_eq!((got.status.code(), got.stdout == value), (Some(0), true), "{} bytes", value.len());
+    }
+    let without_zero = &every_byte[1..];
+    expect(&cli_with(at, &[b"put", b"a", without_zero], b""), 0, "OK\n", "");
+    assert_eq!(cli(at, "get a").stdout, without_zero);
+    assert_eq!(cli(at, "keys").stdout, b"a\nk\xff\n\n");
+}
+
+#[test]
+fn keys_are_listed_by_pattern_in_order() {
+    let node = Node::start(&["0"]);
+    let at = node.main.as_str();
+    expect(&cli(at, "keys"), 0, "", "");
+    for key in ["b:1", "a:2", "a:1"] {
+        expect(&cli(at, &format!("put {key} v")), 0, "OK\n", "");
+    }
+    expect(&cli(at, "keys"), 0, "a:1\na:2\nb:1\n", "");
+    expect(&cli(at, "keys a:*"), 0, "a:1\na:2\n", "");
+    expect(&cli(at, "keys [^a]:?"), 0, "b:1\n", "");
+    expect(&cli(at, "keys c*"), 0, "", "");
+}
+
+#[test]
+fn one_node_shows_itself() {
+    let node = Node::start(&["0", "--node-id", "n1", "--zone", "z1"]);
+    let at = node.main.as_str();
+    until("ready", || cli(at, "health").status.success().then_some(()));
+    expect(&cli(at, "health"), 0, "ready\n", "");
+    let health: Json = serde_json::from_str(&shown(&cli(at, "health --json"))).expect("JSON");
+    assert_eq!(health["ready"], true);
+    expect(&cli(at, "put foo bar"), 0, "OK\n", "");
+    let status = shown(&cli(at, "status"));
+    assert_eq!(row(&status, "n1"), ["n1", at, node.admin.as_str(), "alive", "z1", "1", "1024", "100.0%"]);
+    assert_eq!(row(&status, "keys")[..2], ["keys", "1"]);
+    assert_eq!(row(&status, "version"), ["version", env!("CARGO_PKG_VERSION")]);
+    assert_eq!(row(&shown(&cli(at, "ring")), "n1")[5..], ["1024", "1024", "100.0%"]);
+    let ring = shown(&cli(at, "ring foo"));
+    assert!(ring.starts_with("slot 12182, partition 761\n"), "{ring}");
+    assert_eq!(row(&ring, "n1"), ["n1", at, "alive", "complete"]);
+    for (line, field) in [("status --json", "node_id"), ("ring --json", "partitions"), ("ring foo --json", "replicas")]
+    {
+        let page: Json = serde_json::from_str(&shown(&cli(at, line))).expect("JSON");
+        assert!(!page[field].is_null(), "{line}: {page}");
+    }
+}
+
+#[test]
+fn bad_usage_exits_with_2_and_says_how() {
+    for line in [
+        "",
+        "h:1",
+        "h:1 leave",
+        "h:1 plan",
+        "h:1 put k",
+        "h:1 put k v w",
+        "h:1 put k v --ttl soon",
+        "h:1 get k --consistency most",
+        "h:1 keys --json",
+        "h:1 forget no/name",
+        "h:1 get k --cluster-name !",
+        "nowhere get k",
+        "h:99999 get k",
+    ] {
+        let args: Vec<&str> = line.split(' ').filter(|arg| !arg.is_empty()).collect();
+        let output = program(assert_cmd::cargo::cargo_bin!("trellis-cli")).args(&args).output().expect("it runs");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{line}: {output:?}");
+        assert!(!output.stderr.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn an_unreachable_server_is_one_line_and_exit_code_3() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    // Someone who hangs up, as a server of another kind does.
+    let stranger = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at_stranger = stranger.local_addr().expect("bound");
+    let hang_up = std::thread::spawn(move || {
+        let (mut stream, _) = stranger.accept().expect("a connection");
+        let _ = stream.read(&mut [0; 512]);
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    });
+    for server in [free.to_string(), at_stranger.to_string(), "host.invalid:5000".to_owned()] {
+        let output = cli(&server, "get k");
+        let line = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len(), line.lines().count()), (Some(3), 0, 1), "{line}");
+        assert!(line.contains(&server), "{line}");
+    }
+    hang_up.join().expect("it was asked");
+}
+
+#[test]
+fn what_the_server_refuses_exits_with_1() {
+    let node = Node::start(&["0", "--cluster-name", "other", "--max-value-size", "1mb"]);
+    let at = node.main.as_str();
+    expect(&cli(at, "get k"), 1, "", &format!("{at} refused: another cluster name\n"));
+    expect(&cli(at, "get k --cluster-name other"), 1, "", "key not found\n");
+    expect(&cli(at, "--cluster-name other forget nobody"), 1, "", "no such member\n");
+    let large = cli_with(at, &[b"--cluster-name", b"other", b"put", b"k", b"-"], &vec![b'x'; 1024 * 1024 + 1]);
+    let reason = String::from_utf8_lossy(&large.stderr).into_owned();
+    assert_eq!((large.status.code(), reason.starts_with("ERR ")), (Some(1), true), "{reason}");
+    let key = cli_with(at, &[b"--cluster-name", b"other", b"put", &[b'k'; 65 * 1024], b"v"], b"");
+    assert_eq!(key.status.code(), Some(1), "{key:?}");
+    expect(&cli(at, "get k --cluster-name other"), 1, "", "key not found\n");
+}
+
+#[test]
+fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
+    let mut nodes = Node::cluster(3);
+    let at: Vec<String> = nodes.iter().map(|node| node.main.clone()).collect();
+    for n in 0..12 {
+        expect(&cli(&at[n % 3], &format!("put key:{n} value:{n} --consistency quorum")), 0, "OK\n", "");
+        let read = cli(&at[(n + 1) % 3], &format!("get key:{n} --consistency quorum"));
+        expect(&read, 0, &format!("value:{n}"), "");
+    }
+    expect(&cli(&at[2], "delete key:3 --consistency all"), 0, "deleted\n", "");
+    assert_eq!(shown(&cli(&at[1], "keys key:*")).lines().count(), 11);
+    let status: Json = serde_json::from_str(&shown(&cli(&at[0], "status --json"))).expect("JSON");
+    let members = status["members"].as_array().expect("a list");
+    let id_at = |address: &str| {
+        let member = members.iter().find(|member| member["address"] == address).expect("a member");
+        member["id"].as_str().expect("text").to_owned()
+    };
+    let table = shown(&cli(&at[0], "status"));
+    let ring = shown(&cli(&at[1], "ring"));
+    let replicas = shown(&cli(&at[2], "ring key:1"));
+    for address in &at {
+        assert_eq!(row(&table, &id_at(address))[3], "alive");
+        assert_eq!(row(&ring, &id_at(address)).last(), Some(&"33.3%"));
+        assert_eq!(row(&replicas, &id_at(address))[2..], ["alive", "complete"]);
+    }
+    assert_eq!(row(&table, "keys")[..2], ["keys", "11"]);
+
+    let gone = id_at(&at[2]);
+    let living = format!("`{gone}` is alive; let it leave\n");
+    expect(&cli(&at[0], &format!("forget {gone}")), 1, "", &living);
+    drop(nodes.pop());
+    until("seen as down", || {
+        let table = shown(&cli(&at[0], "status"));
+        (row(&table, &gone)[3] == "down").then_some(())
+    });
+    for n in (0..12).filter(|n| *n != 3) {
+        expect(&cli(&at[n % 2], &format!("get key:{n} --consistency quorum")), 0, &format!("value:{n}"), "");
+    }
+    expect(&cli(&at[1], &format!("forget {gone}")), 0, "forgotten\n", "");
+    until("forgotten everywhere", || at[..2].iter().all(|at| !shown(&cli(at, "status")).contains(&gone)).then_some(()));
+}

@@ -1,0 +1,262 @@
+//! The `trellis` process as a user or a supervisor meets it: its first line, its exit codes, its sockets, its admin pages.
+
+#[allow(dead_code, reason = "each test program uses its part")]
+mod running;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use running::{DEADLINE, Node, connect, refused, until};
+use serde_json::Value as Json;
+use trellis::net::Net;
+use trellis::net::client::Client;
+use trellis::protocol::native::Ask;
+
+/// What INTERFACE.md grants a node to stop.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+fn is_served_address(text: &str) -> bool {
+    text.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback() && address.port() != 0)
+}
+
+/// Sends inline commands, hangs up the sending side, and returns every answer.
+fn say(path: &Path, commands: &str) -> String {
+    let mut stream = UnixStream::connect(path).expect("the socket is there");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a positive time");
+    stream.write_all(commands.as_bytes()).expect("the node reads");
+    stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("the node answers and hangs up");
+    answers
+}
+
+#[test]
+fn the_ready_line_names_every_listener() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let path = path.to_str().expect("a plain path");
+    let node = Node::start(&["0", "--unix", path]);
+    let words: Vec<&str> = node.ready.split(' ').collect();
+    assert_eq!(words[..2], ["trellis", "ready"], "{}", node.ready);
+    let listeners: Vec<(&str, &str)> = words[2..].iter().filter_map(|word| word.split_once('=')).collect();
+    assert_eq!(listeners.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["main", "admin", "unix"]);
+    assert!(is_served_address(listeners[0].1) && is_served_address(listeners[1].1), "{}", node.ready);
+    assert_eq!(listeners[2].1, path);
+}
+
+#[test]
+fn a_node_serves_before_its_seeds_answer() {
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let node = Node::start(&["0", &nobody.to_string()]);
+    assert_eq!(node.http("GET", "/health/live").0, 200);
+    let (status, body) = node.http("GET", "/health/ready");
+    assert_eq!(status, 503);
+    let body: Json = serde_json::from_str(&body).expect("JSON");
+    assert!(body["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{body}");
+}
+
+#[test]
+fn signals_stop_it_in_order_whoever_is_connected() {
+    for signal in ["TERM", "INT"] {
+        let mut node = Node::start(&["0"]);
+        let idle = (connect(&node.main), connect(&node.admin));
+        let mut asking = BufReader::new(connect(&node.main));
+        asking.get_mut().write_all(b"PING\r\n").expect("the node reads");
+        let mut answer = String::new();
+        asking.read_line(&mut answer).expect("the node answers");
+        assert_eq!(answer, "+PONG\r\n");
+        node.signal(signal);
+        let (code, took, said) = node.wait();
+        assert_eq!((code, said), (Some(0), vec![]), "SIG{signal}");
+        assert!(took < STOP_TIME_MAX, "SIG{signal} took {took:?}");
+        drop(idle);
+        let log = node.log();
+        assert!(!log.contains("panic") && !log.contains('\u{1b}'), "{log}");
+    }
+}
+
+#[test]
+fn a_stopping_node_says_so_before_it_hangs_up() {
+    let mut node = Node::start(&["0"]);
+    let mut client = BufReader::new(connect(&node.main));
+    node.signal("TERM");
+    let mut answers = BTreeSet::new();
+    loop {
+        let mut answer = String::new();
+        let heard = client.get_mut().write_all(b"SET k v\r\n").and_then(|()| client.read_line(&mut answer));
+        if !heard.is_ok_and(|bytes| bytes > 0) {
+            break;
+        }
+        answers.insert(answer.split([' ', '\r']).next().unwrap_or_default().to_owned());
+    }
+    assert!(answers.contains("-SHUTDOWN"), "{answers:?}");
+    assert!(answers.iter().all(|answer| ["+OK", "-SHUTDOWN"].contains(&answer.as_str())), "{answers:?}");
+    assert_eq!(node.wait().0, Some(0));
+}
+
+#[test]
+fn an_actor_that_panics_stops_the_node_with_exit_code_70() {
+    let mut node = Node::start(&["0"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let address = node.main.parse().expect("the ready line has an address");
+        let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
+        // The node may stop before its answer is out.
+        let _ = client.ask(Ask::Admin(b"POST debug/panic"), DEADLINE, |_| Some(())).await;
+    });
+    let (code, took, _) = node.wait();
+    assert_eq!(code, Some(70), "{}", node.log());
+    assert!(took < STOP_TIME_MAX, "{took:?}");
+}
+
+#[test]
+fn a_port_in_use_is_named_and_exits_with_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let port = address.port().to_string();
+    for args in [&[port.as_str(), "--admin-port", "0"][..], &["0", "--admin-port", &port]] {
+        let output = refused(args);
+        let reason = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{args:?}: {reason}");
+        let line = reason.lines().find(|line| line.starts_with("trellis: ")).unwrap_or_default();
+        assert!(line.contains(&address.to_string()) && line.contains("in use"), "{args:?}: {reason}");
+    }
+}
+
+#[test]
+fn inline_commands_work_over_the_unix_socket() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let mut node = Node::start(&["0", "--unix", path.to_str().expect("a plain path")]);
+    assert_eq!(say(&path, "SET foo bar\r\nGET foo\r\n"), "+OK\r\n$3\r\nbar\r\n");
+    assert_eq!(say(&path, "GET \"foo\"\nECHO 'a b'\n"), "$3\r\nbar\r\n$3\r\na b\r\n");
+    node.signal("TERM");
+    assert_eq!(node.wait().0, Some(0));
+    assert!(!path.exists(), "a node that stopped in order leaves no socket behind");
+}
+
+#[test]
+fn a_unix_socket_is_taken_over_from_the_dead_only() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let name = path.to_str().expect("a plain path");
+    drop(UnixListener::bind(&path).expect("a socket file that nobody serves"));
+    let _node = Node::start(&["0", "--unix", name]);
+    assert_eq!(say(&path, "PING\r\n"), "+PONG\r\n");
+
+    let second = refused(&["0", "--unix", name]);
+    let reason = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{reason}");
+    assert!(reason.contains(name), "{reason}");
+    assert_eq!(say(&path, "PING\r\n"), "+PONG\r\n", "the first is untouched");
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "precious").expect("written");
+    assert_eq!(refused(&["0", "--unix", file.to_str().expect("a plain path")]).status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&file).expect("still there"), "precious");
+}
+
+#[test]
+fn health_and_status_say_all_that_is_promised() {
+    let node = Node::start(&["0", "--node-id", "a", "--zone", "z", "--weight", "2"]);
+    assert_eq!(node.http("GET", "/health/live").0, 200);
+    until("ready", || (node.http("GET", "/health/ready").0 == 200).then_some(()));
+    let status = node.json("/v1/status");
+    for field in [
+        "uptime_ms",
+        "ring_epoch",
+        "keys",
+        "memory_bytes",
+        "hints_pending",
+        "partitions_syncing",
+        "under_replicated_partitions",
+        "tombstones",
+    ] {
+        assert!(status[field].is_u64(), "{field}: {status}");
+    }
+    assert_eq!((&status["node_id"], &status["state"]), (&"a".into(), &"active".into()));
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    let entropy = status["anti_entropy"].as_object().expect("an object");
+    assert!(entropy.contains_key("last_round_ms") && entropy["divergent_keys"].is_u64(), "{status}");
+    let expected = serde_json::json!([{
+        "id": "a", "address": node.main, "admin": node.admin, "state": "alive", "zone": "z", "weight": 2, "partitions": 1024,
+    }]);
+    assert_eq!(status["members"], expected);
+    assert_eq!(node.json("/v1/members"), serde_json::json!({ "members": expected }));
+    // The slots are those of `CLUSTER KEYSLOT` in Redis.
+    let foo = node.json("/v1/ring/foo");
+    assert_eq!((&foo["slot"], &foo["partition"]), (&12182.into(), &(12182 / 16).into()));
+    assert_eq!(foo["replicas"][0]["id"], "a");
+    assert_eq!(node.json("/v1/ring/x%7Bfoo%7D")["slot"], 12182, "the key is unescaped, its hash tag counts");
+    assert_eq!(node.json("/v1/ring")["partitions"][0]["replicas"], serde_json::json!(["a"]));
+}
+
+#[test]
+fn unknown_pages_and_actions_are_json_errors() {
+    let node = Node::start(&["0"]);
+    for (method, path, status) in [
+        ("GET", "/v2/status", 404),
+        ("GET", "/nothing/at/all", 404),
+        ("POST", "/v1/members/nobody/forget", 404),
+        ("POST", "/v1/members/a%20b/forget", 400),
+    ] {
+        let (got, body) = node.http(method, path);
+        let body: Json = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{path}: not JSON: {body}"));
+        assert_eq!(got, status, "{path}: {body}");
+        let error = &body["error"];
+        assert!(error["code"].is_string() && error["message"].is_string() && error["applied"] == "no", "{body}");
+    }
+}
+
+#[test]
+fn every_line_of_the_metrics_page_is_valid() {
+    let node = Node::start(&["0"]);
+    let mut client = BufReader::new(connect(&node.main));
+    client.get_mut().write_all(b"SET k v\r\nGET k\r\nNONSENSE\r\n").expect("the node reads");
+    let mut answers = client.lines().map_while(Result::ok);
+    assert!(answers.find(|line| line.starts_with("-ERR unknown command")).is_some());
+    let (status, page) = node.http("GET", "/metrics");
+    assert_eq!(status, 200);
+    let samples = parse_metrics(&page);
+    assert_eq!(samples["trellis_keys"], 1.0);
+    assert!(samples["trellis_command_duration_seconds_count{command=\"get\"}"] >= 1.0);
+    assert!(samples["trellis_command_duration_seconds_bucket{command=\"set\",le=\"+Inf\"}"] >= 1.0);
+    assert!(samples["trellis_commands_refused_total"] >= 1.0);
+}
+
+/// Reads the text exposition format (version 0.0.4): every family declared once and before its samples, every sample once.
+fn parse_metrics(page: &str) -> BTreeMap<String, f64> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let (mut families, mut samples) = (BTreeMap::new(), BTreeMap::new());
+    let mut current = String::new();
+    assert!(page.ends_with('\n'));
+    for line in page.lines() {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declared.split_once(' ').expect("a name and a type");
+            assert!(is_name(name) && ["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(families.insert(name.to_owned(), kind).is_none(), "declared twice: {line}");
+            name.clone_into(&mut current);
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        let (name, labels) = series.split_once('{').map_or((series, None), |(name, rest)| (name, Some(rest)));
+        let suffixes: &[&str] = if families[&current] == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+        assert!(suffixes.iter().any(|suffix| name == format!("{current}{suffix}")), "not under its family: {line}");
+        for label in labels.map_or("", |labels| labels.strip_suffix('}').expect("closed")).split_terminator(',') {
+            let (label, text) = label.split_once('=').unwrap_or_else(|| panic!("{line}"));
+            let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            assert!(is_name(label) && text.is_some_and(|text| !text.contains(['"', '\\'])), "{line}");
+        }
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
+        assert!(samples.insert(series.to_owned(), value).is_none(), "twice: {line}");
+    }
+    samples
+}
