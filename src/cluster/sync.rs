@@ -230,7 +230,7 @@ impl Planner {
         let is_last = self.founding.is_some() && view.others().next().is_none();
         let alone = !is_last && view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
         // Where nobody holds anything yet, somebody who founded a cluster may be on the way.
-        let founded = Partition::all().any(|p| !view.route(p).holders.is_empty());
+        let founded = self.founding.is_some() || Partition::all().any(|p| !view.route(p).holders.is_empty());
         if !founded && now < self.started_ms + FOUND_ALONE_AFTER_MS {
             return;
         }
