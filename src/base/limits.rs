@@ -47,6 +47,8 @@ pub const RECENT_REQUEST_TTL: Duration = Duration::from_secs(30);
 
 /// A link with requests outstanding that stays silent for this long is given up, so that the next replica can serve within 300 ms.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_millis(200);
+/// A link that stays silent for this long is closed, and what was under way on it left to synchronisation.
+pub const LINK_STALL_MAX: Duration = Duration::from_secs(2);
 /// Time a dial may take.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// After a failed dial or a broken link the peer is passed over for this long.

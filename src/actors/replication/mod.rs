@@ -222,11 +222,13 @@ impl Replication {
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
-        let mut silent = Vec::new();
+        let (mut silent, mut lost) = (Vec::new(), Vec::new());
         let mut outstanding = false;
         for (peer, outlet) in &mut self.outlets {
             if outlet.is_silent() {
                 silent.push(*peer);
+            } else if outlet.is_lost() {
+                lost.push(*peer);
             }
             outstanding |= outlet.is_waiting();
             let partitions = outlet.take_diverged();
@@ -243,6 +245,11 @@ impl Replication {
                 outlet.stall();
             }
             self.doubt(peer);
+        }
+        for peer in lost {
+            self.break_link(peer, "silent for too long");
+            // What it may have missed is reported at the next look.
+            outstanding = true;
         }
         if outstanding {
             self.watch(ctx);

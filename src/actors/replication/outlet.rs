@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::base::hlc::Version;
-use crate::base::limits::{LINK_RETRY_AFTER, LINK_SILENCE_MAX, OUTBOX_BYTES_MAX};
+use crate::base::limits::{LINK_RETRY_AFTER, LINK_SILENCE_MAX, LINK_STALL_MAX, OUTBOX_BYTES_MAX};
 use crate::base::slot::Partition;
 use crate::cluster::outbox::{Outbox, Posted, Ticket};
 use crate::cluster::partition_set::PartitionSet;
@@ -149,6 +149,7 @@ impl Outlet {
             let _ = answer.send(Err(error));
         }
         self.unacknowledged = 0;
+        self.stalled = false;
         self.drained.clear();
         self.outbox.lose_all()
     }
@@ -244,7 +245,16 @@ impl Outlet {
 
     /// Whether something is outstanding on the link.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.calls.is_empty() || self.outbox.is_waiting() || matches!(self.state, State::Linked { open: false, .. })
+        self.stalled
+            || !self.calls.is_empty()
+            || self.outbox.is_waiting()
+            || matches!(self.state, State::Linked { open: false, .. })
+    }
+
+    /// Whether a stalled link has had all the time it gets. What was lost on the way stays lost for as long as the kernel's patience
+    /// with it grows, which after a partition may be minutes; a new link is there at once.
+    pub(super) fn is_lost(&self) -> bool {
+        self.stalled && self.heard.elapsed() > LINK_STALL_MAX
     }
 
     /// This node did not run for a while: what the peer said meanwhile is still to be read.
