@@ -1,8 +1,8 @@
 //! A whole node: starts every actor in order, accepts connections, and stops everything in the reverse order. The only place that knows
 //! which actor lives on which arbiter. Exercised by the simulation and by every test with real processes.
 //!
-//! Start: listeners, ring, replication and store and router per data arbiter, synchronisation, gossip, connections, acceptance. Stop: refuse
-//! new requests, finish those begun, say good-bye to the failure detector, close.
+//! Start: listeners, ring, replication and store per data arbiter, synchronisation, routers, gossip, connections, acceptance. Stop: refuse
+//! new requests, say good-bye to the failure detector, let outboxes empty and clients read their replies, close.
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ use super::sync::SyncActor;
 
 /// Remote stamps further ahead than this are refused.
 const CLOCK_AHEAD_MS_MAX: u64 = 500;
-/// Time between the refusal of new requests and the closing of connections, for clients to read their last replies.
+/// Longest wait for outboxes to empty, and time after it before connections close, for clients to read their last replies.
 const GRACE: Duration = Duration::from_millis(500);
 /// Time that requests under way have to finish when the node stops; their own deadline is earlier.
 const DRAIN_MAX: Duration = Duration::from_secs(7);
@@ -372,7 +372,7 @@ async fn accept(listener: Listener, connections: Vec<Addr<Connections>>) {
 }
 
 impl Node {
-    /// Stops in order: requests under way are answered, later ones refused, then the others are told and connections close.
+    /// Stops in order: later requests are refused, the others are told, those under way have twice [`GRACE`] left, and connections close.
     pub async fn stop(self) {
         self.handles.census.stopping.store(true, Ordering::Relaxed);
         let patience = self.handles.clock.monotonic() + DRAIN_MAX;

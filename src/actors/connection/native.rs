@@ -16,14 +16,12 @@ use crate::protocol::native::{Message, PREFACE, VERSION, Welcome};
 
 use super::{Door, Entry, Waits, peer};
 
-/// Frames longer than this are taken from peers only.
-const CLIENT_FRAME_BYTES_MAX: usize = FRAME_BYTES_MAX;
 /// The longest greeting.
 const HELLO_BYTES_MAX: usize = 1024;
 /// Answers joined into one write.
 const ANSWERS_PER_WRITE: usize = 256;
-/// Answers that may wait to be written before no more frames are read.
-const ANSWERS_WAITING_MAX: usize = 64 * 1024;
+/// Frames that may be worked on before no more are read.
+const FRAMES_UNDER_WAY_MAX: usize = 64 * 1024;
 
 /// Why the connection ends before its time.
 enum End {
@@ -132,12 +130,12 @@ async fn read(
 ) -> Result<(), End> {
     let mut unanswered = Vec::new();
     loop {
-        while let Some(payload) = frame::cut(&mut buf, CLIENT_FRAME_BYTES_MAX)? {
+        while let Some(payload) = frame::cut(&mut buf, FRAME_BYTES_MAX)? {
             entry.waits.set(Waits::Us);
             let task = peer::take(door, entry, payload, &answers)?;
             unanswered.extend(task);
         }
-        if unanswered.len() > ANSWERS_WAITING_MAX {
+        if unanswered.len() > FRAMES_UNDER_WAY_MAX {
             futures_util::future::join_all(unanswered.drain(..)).await;
         }
         unanswered.retain(|task: &tokio::task::JoinHandle<()>| !task.is_finished());

@@ -20,7 +20,7 @@ use super::LinkError;
 
 /// Calls under way per peer and data arbiter.
 pub(super) const CALLS_MAX: usize = 16 * 1024;
-/// Bytes handed to the link and not yet acknowledged, above which records gather in the outbox instead: they leave as fewer, larger frames.
+/// Unacknowledged frames from which on records gather in the outbox instead: they leave as fewer, larger frames.
 const UNACKNOWLEDGED_FRAMES_MAX: usize = 64;
 
 /// What became of a record at a replica.

@@ -102,7 +102,7 @@ pub struct PeerHello<'a> {
     pub incarnation: u64,
     /// Whom it means to reach; another node at the address refuses.
     pub expects: Option<&'a str>,
-    /// The data arbiter that dials, so that the receiver can serve it on the matching one.
+    /// The data arbiter that dials. Nobody reads it yet: connections are handed out in turn.
     pub shard: u16,
 }
 
@@ -150,7 +150,7 @@ pub struct Replies<'a> {
 /// The receiver does not hold a key of the request; nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Misdirected {
-    /// The receiver's ring epoch. If it is newer, the sender should pull the membership.
+    /// The receiver's ring epoch. Unless it is older than the sender's, the sender should pull the membership: claims change without it.
     pub epoch: u64,
 }
 

@@ -83,7 +83,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::new("wait", 3, wait)
         .flags("noscript", "@slow @connection")
         .tips("request_policy:all_shards response_policy:agg_min")
-        .about("generic", "3.0.0", "O(1)", "Wait for replicas to hold the writes of this connection"),
+        .about("generic", "3.0.0", "O(1)", "Wait for replicas to hold all writes so far"),
     Command::new("trellis", -2, trellis)
         .flags("loading stale", "@slow @connection")
         .about("server", "7.0.0", "Depends on subcommand.", "A container for commands of Trellis's own")
