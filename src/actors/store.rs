@@ -185,12 +185,16 @@ impl Handler<Execute> for StoreActor {
 
     fn handle(&mut self, batch: Execute, _: &mut Self::Context) -> Self::Result {
         let mut replies = ReplyBuf::new(batch.wire);
+        if batch.start_by.is_some_and(|start_by| start_by < self.clock.monotonic()) {
+            self.counters.add(Counter::Abandoned, batch.ops.len() as u64);
+            return MessageResult(Executed { replies, commit: None, written: Vec::new(), late: true });
+        }
         if batch.deadline <= self.clock.monotonic() {
             self.counters.add(Counter::Abandoned, batch.ops.len() as u64);
             for _ in &batch.ops {
                 replies.reply(ReplyRef::Error("TIMEOUT the request waited too long, applied: no".into()));
             }
-            return MessageResult(Executed { replies, commit: None, written: Vec::new() });
+            return MessageResult(Executed { replies, commit: None, written: Vec::new(), late: false });
         }
         let now = self.clock.unix_ms();
         let mut out = Outbound::default();
@@ -206,7 +210,7 @@ impl Handler<Execute> for StoreActor {
             replies.reply(ReplyRef::Int(i64::from(!blocked)));
         }
         let (commit, written) = self.replicate(out, batch.level);
-        MessageResult(Executed { replies, commit, written })
+        MessageResult(Executed { replies, commit, written, late: false })
     }
 }
 
@@ -275,7 +279,7 @@ impl Handler<Restamp> for StoreActor {
             }
         }
         let (commit, written) = self.replicate(out, restamp.level);
-        MessageResult(Executed { replies: ReplyBuf::default(), commit, written })
+        MessageResult(Executed { replies: ReplyBuf::default(), commit, written, late: false })
     }
 }
 
@@ -335,7 +339,7 @@ impl Handler<Flush> for StoreActor {
             }
         }
         let (commit, written) = self.replicate(out, flush.level);
-        MessageResult(Executed { replies: ReplyBuf::default(), commit, written })
+        MessageResult(Executed { replies: ReplyBuf::default(), commit, written, late: false })
     }
 }
 

@@ -173,7 +173,7 @@ mod tests {
         tokio::join!(ping, serve).0
     }
 
-    const WELCOME: Message<'static> = Message::Welcome(Welcome { node: "a", incarnation: 1 });
+    const WELCOME: Message<'static> = Message::Welcome(Welcome { node: "a", incarnation: 1, now_ms: 1 });
 
     fn answer(id: u64, answer: Answer<'static>) -> Message<'static> {
         Message::Answer { id, answer }

@@ -99,7 +99,7 @@ async fn greet(door: &Rc<Door>, entry: &Entry, stream: &mut Stream, buf: &mut By
         return Err(End::Stranger("another node answers here"));
     }
     entry.peer.set(hello.peer.is_some());
-    let welcome = Welcome { node: identity.node.as_str(), incarnation: identity.incarnation };
+    let welcome = Welcome { node: identity.node.as_str(), incarnation: identity.incarnation, now_ms: door.now() };
     stream.write_all(&frame::to_bytes(&Message::Welcome(welcome))).await?;
     Ok(())
 }

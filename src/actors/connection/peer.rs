@@ -45,8 +45,10 @@ pub(super) fn take(
     let answers = answers.clone();
     let door = door.clone();
     Ok(Some(match frame::decode(&payload)? {
-        Message::Forward { id, forward } => {
-            let (batch, bytes) = peer_batch(&door, &payload, forward);
+        Message::Forward { id, start_by, forward } => {
+            let (mut batch, bytes) = peer_batch(&door, &payload, forward);
+            let left = Duration::from_millis(start_by.saturating_sub(door.now()));
+            batch.start_by = Some(door.handles.clock.monotonic() + left);
             spawn_local(async move {
                 let result = coordinate(&door, batch, bytes).await;
                 send_forwarded(&answers, id, result);
@@ -102,6 +104,7 @@ fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch,
         wire: forward.wire,
         level: forward.level,
         deadline,
+        start_by: None,
     };
     (batch, payload.len())
 }

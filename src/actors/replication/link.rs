@@ -8,6 +8,7 @@ use actix::Addr;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 use crate::base::id::{ClusterName, NodeId};
 use crate::base::limits::{DIAL_TIMEOUT, FRAME_BYTES_MAX, READ_CHUNK_BYTES};
@@ -57,8 +58,8 @@ pub(super) async fn run(dial: Dial, frames: UnboundedReceiver<Bytes>, owner: Add
     let (peer, generation) = (dial.peer, dial.generation);
     let opened = tokio::time::timeout(DIAL_TIMEOUT, open(&dial)).await.unwrap_or_else(|_| Err(timed_out()));
     let (was_open, end) = match opened {
-        Ok((stream, rest)) => {
-            owner.do_send(LinkUp { peer, generation });
+        Ok((stream, rest, their_ms)) => {
+            owner.do_send(LinkUp { peer, generation, their_ms, at: Instant::now() });
             (true, carry(stream, rest, frames, &dial, &owner).await)
         }
         Err(end) => (false, Err(end)),
@@ -71,7 +72,7 @@ fn timed_out() -> LinkEnd {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-async fn open(dial: &Dial) -> Result<(Stream, BytesMut), LinkEnd> {
+async fn open(dial: &Dial) -> Result<(Stream, BytesMut, u64), LinkEnd> {
     let mut stream = dial.net.connect(dial.address, DIAL_TIMEOUT).await?;
     let mut hello = PREFACE.to_vec();
     let peer = PeerHello {
@@ -94,7 +95,7 @@ async fn open(dial: &Dial) -> Result<(Stream, BytesMut), LinkEnd> {
     match frame::decode(&payload)? {
         Message::Welcome(welcome) => {
             let expected = welcome.node == dial.expects.as_str() && welcome.incarnation == dial.expects_incarnation;
-            if expected { Ok((stream, buf)) } else { Err(LinkEnd::Stranger) }
+            if expected { Ok((stream, buf, welcome.now_ms)) } else { Err(LinkEnd::Stranger) }
         }
         Message::Refused { reason } => Err(LinkEnd::Refused(reason.to_owned())),
         _ => Err(LinkEnd::Protocol),

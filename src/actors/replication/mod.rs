@@ -51,6 +51,9 @@ pub struct Identity {
 struct LinkUp {
     peer: PeerIx,
     generation: u64,
+    /// What the peer's clock showed before `at`.
+    their_ms: u64,
+    at: Instant,
 }
 
 #[derive(Message)]
@@ -450,7 +453,7 @@ impl Handler<LinkUp> for Replication {
 
     fn handle(&mut self, up: LinkUp, _: &mut Self::Context) {
         if let Some(outlet) = self.outlets.get_mut(&up.peer)
-            && outlet.opened(up.generation)
+            && outlet.opened(up.generation, (up.their_ms, up.at))
         {
             self.counters.inc(Counter::LinksOpened);
         }

@@ -53,6 +53,10 @@ pub(super) struct Outlet {
     next_call: u64,
     heard: Instant,
     pinged: bool,
+    /// What the peer's clock showed before a moment of ours.
+    clock: Option<(u64, Instant)>,
+    /// Calls that wait for the link to open.
+    queued: Vec<(u64, Call)>,
     stalled: bool,
     drained: Vec<(u64, oneshot::Sender<()>)>,
 }
@@ -68,6 +72,8 @@ impl Default for Outlet {
             next_call: 1,
             heard: Instant::now(),
             pinged: false,
+            clock: None,
+            queued: Vec::new(),
             stalled: false,
             drained: Vec::new(),
         }
@@ -107,11 +113,18 @@ impl Outlet {
     }
 
     /// The link works. False if it is not the current one.
-    pub(super) fn opened(&mut self, generation: u64) -> bool {
+    pub(super) fn opened(&mut self, generation: u64, clock: (u64, Instant)) -> bool {
         let current = self.is_generation(generation);
         if let (true, State::Linked { open, .. }) = (current, &mut self.state) {
             *open = true;
+            self.clock = Some(clock);
             self.expect_an_answer();
+            let start_by = self.start_by();
+            if let State::Linked { frames, .. } = &self.state {
+                for (id, call) in self.queued.drain(..) {
+                    let _ = frames.send(call.frame(id, start_by));
+                }
+            }
         }
         current
     }
@@ -129,6 +142,15 @@ impl Outlet {
         self.heard = Instant::now();
         self.pinged = false;
         self.stalled = false;
+    }
+
+    /// When, on the peer's clock and never later than that, this node may give a call up that it sends now. The peer's clock showed at
+    /// least what its welcome said when the welcome arrived, and silence counts from when it was last heard.
+    fn start_by(&self) -> u64 {
+        self.clock.map_or(0, |(their_ms, at)| {
+            let since = (self.heard + LINK_SILENCE_MAX).saturating_duration_since(at);
+            their_ms + u64::try_from(since.as_millis()).unwrap_or(u64::MAX / 2)
+        })
     }
 
     /// The peer has been silent for too long: callers are told to go elsewhere, and further calls are refused until it is heard
@@ -150,6 +172,8 @@ impl Outlet {
         }
         self.unacknowledged = 0;
         self.stalled = false;
+        self.clock = None;
+        self.queued.clear();
         self.drained.clear();
         self.outbox.lose_all()
     }
@@ -232,7 +256,11 @@ impl Outlet {
         self.next_call += 1;
         let (answer, receiver) = oneshot::channel();
         self.calls.insert(id, answer);
-        let _ = frames.send(call.frame(id));
+        if self.is_open() {
+            let _ = frames.send(call.frame(id, self.start_by()));
+        } else {
+            self.queued.push((id, call.clone()));
+        }
         Ok(receiver)
     }
 
@@ -275,7 +303,7 @@ impl Outlet {
             self.pinged = true;
             if let State::Linked { frames, .. } = &self.state {
                 // Nobody waits for the answer to id 0; hearing it is enough.
-                let _ = frames.send(Call::ask(&Ask::Ping).frame(0));
+                let _ = frames.send(Call::ask(&Ask::Ping).frame(0, 0));
             }
         }
         silence > LINK_SILENCE_MAX

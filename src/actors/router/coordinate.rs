@@ -9,12 +9,15 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 
 use crate::base::counters::Counter;
 use crate::base::entry::Entry;
 use crate::base::hlc::Version;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
+use crate::base::limits::LINK_SILENCE_MAX;
+use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::tally::{Progress, Tally};
@@ -31,6 +34,10 @@ use super::{Desk, Ops, STOPPING, Terms, errors};
 /// Rounds of stamping anew before the client is told that the outcome is unknown.
 const RESTAMPS_MAX: usize = 3;
 
+/// Rounds of looking before an operation that always came too late is given up.
+const SURVEYS_MAX: usize = 5;
+
+const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
 const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
 const NO_QUORUM_AFTER: &str = "NOQUORUM too few replicas took the write, applied: unknown";
 const TIMEOUT_BEFORE: &str = "TIMEOUT replicas did not answer in time, applied: no";
@@ -71,26 +78,35 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Term
 
 async fn on_shard(desk: &Rc<Desk>, view: &View, shard: usize, ops: Ops, terms: Terms) -> ReplyBuf {
     let replies = if ops.all_or_none { 1 } else { ops.ops.len() };
-    if terms.level != Level::One
-        && !view.is_sovereign()
-        && let Err(refusal) = prepare(desk, view, shard, &ops, terms).await
-    {
-        return errors(terms.wire, replies, refusal);
+    let careful = terms.level != Level::One && !view.is_sovereign();
+    for _ in 0..SURVEYS_MAX {
+        let begun = desk.clock.monotonic();
+        if careful && let Err(refusal) = prepare(desk, view, shard, &ops, terms).await {
+            return errors(terms.wire, replies, refusal);
+        }
+        // What was surveyed holds for as long as others do not take this node for gone. A process that was stopped in between looks again.
+        let fresh = careful.then(|| begun + LINK_SILENCE_MAX);
+        let sent = desk.local.stores[shard].send(Execute {
+            ops: ops.ops.clone(),
+            requests: ops.requests.clone(),
+            all_or_none: ops.all_or_none,
+            wire: terms.wire,
+            level: terms.level,
+            deadline: terms.deadline,
+            start_by: terms.start_by.into_iter().chain(fresh).min(),
+        });
+        match sent.await {
+            Ok(executed) if executed.late => {
+                if terms.start_by.is_some_and(|start_by| start_by < desk.clock.monotonic()) {
+                    break;
+                }
+            }
+            Ok(executed) => return acknowledged(desk, shard, executed, &ops.ops, (begun, terms)).await,
+            Err(_) => return errors(terms.wire, replies, STOPPING),
+        }
     }
-    let keys: Vec<Bytes> =
-        if terms.level == Level::One { Vec::new() } else { ops.ops.iter().map(|op| op.key.clone()).collect() };
-    let sent = desk.local.stores[shard].send(Execute {
-        ops: ops.ops,
-        requests: ops.requests,
-        all_or_none: ops.all_or_none,
-        wire: terms.wire,
-        level: terms.level,
-        deadline: terms.deadline,
-    });
-    match sent.await {
-        Ok(executed) => acknowledged(desk, shard, executed, &keys, terms).await,
-        Err(_) => errors(terms.wire, replies, STOPPING),
-    }
+    desk.count(Counter::Timeout, replies as u64);
+    errors(terms.wire, replies, LATE)
 }
 
 /// Makes sure that the level can be met, and that this node holds the newest of what enough replicas hold for every key an operation
@@ -286,7 +302,13 @@ async fn repair(desk: &Rc<Desk>, view: &View, survey: &Survey, level: Level) -> 
 }
 
 /// Waits for the acknowledgements and puts errors where they did not come.
-async fn acknowledged(desk: &Rc<Desk>, shard: usize, mut executed: Executed, keys: &[Bytes], terms: Terms) -> ReplyBuf {
+async fn acknowledged(
+    desk: &Rc<Desk>,
+    shard: usize,
+    mut executed: Executed,
+    ops: &[Op],
+    (begun, terms): (Instant, Terms),
+) -> ReplyBuf {
     let replies = std::mem::take(&mut executed.replies);
     let mut failed: BTreeMap<u32, &'static str> = BTreeMap::new();
     for round in 0..=RESTAMPS_MAX {
@@ -303,18 +325,25 @@ async fn acknowledged(desk: &Rc<Desk>, shard: usize, mut executed: Executed, key
         if newer.is_empty() {
             break;
         }
-        if round == RESTAMPS_MAX {
+        // Only what depends on nothing may be lifted above what came after it, and only while nobody can have been asked instead: else
+        // a stopped process that goes on would undo what others have acknowledged meanwhile.
+        let may_rise = |n: &u32| ops.get(*n as usize).is_some_and(|op| !op.act.reads());
+        let too_late = begun.elapsed() > LINK_SILENCE_MAX;
+        if round == RESTAMPS_MAX || too_late || !newer.iter().all(|(n, _)| may_rise(n)) {
             failed.extend(newer.into_iter().map(|(n, _)| (n, TIMEOUT_AFTER)));
             break;
         }
         let written: BTreeMap<u32, Version> = executed.written.iter().copied().collect();
         let again = newer
             .into_iter()
-            .filter_map(|(n, seen)| Some((n, keys.get(n as usize)?.clone(), *written.get(&n)?, seen)))
+            .filter_map(|(n, seen)| Some((n, ops.get(n as usize)?.key.clone(), *written.get(&n)?, seen)))
             .collect();
         match desk.local.stores[shard].send(Restamp { keys: again, level: terms.level }).await {
             Ok(stamped) => executed = stamped,
-            Err(_) => break,
+            Err(_) => {
+                failed.extend(written.into_keys().map(|n| (n, TIMEOUT_AFTER)));
+                break;
+            }
         }
     }
     if failed.is_empty() { replies } else { with_errors(desk, replies, &failed, terms) }

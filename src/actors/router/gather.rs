@@ -70,6 +70,7 @@ fn straight(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms, shard: usize) 
         wire: terms.wire,
         level: Level::One,
         deadline: terms.deadline,
+        start_by: None,
     });
     Box::pin(
         async move { sent.await.map_or_else(|_| errors(terms.wire, count, STOPPING), |executed| executed.replies) },

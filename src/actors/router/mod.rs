@@ -13,6 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use crate::base::counters::{Counter, Counters};
 use crate::base::id::RequestId;
 use crate::base::level::Level;
-use crate::base::limits::LINK_RETRY_AFTER;
+use crate::base::limits::{LINK_RETRY_AFTER, LINK_SILENCE_MAX};
 use crate::base::op::Op;
 use crate::base::reply::{ReplyRef, ReplySink, Wire};
 use crate::base::slot::Partition;
@@ -70,6 +71,8 @@ pub struct PeerBatch {
     pub level: Level,
     /// When nobody waits any more.
     pub deadline: Instant,
+    /// After this the sender may have asked somebody else, and nothing may begin here.
+    pub start_by: Option<Instant>,
 }
 
 /// What this actor has counted.
@@ -104,6 +107,7 @@ struct Terms {
     wire: Wire,
     level: Level,
     deadline: Instant,
+    start_by: Option<Instant>,
 }
 
 /// What every request in flight on this arbiter shares.
@@ -119,6 +123,8 @@ struct Desk {
     /// Peers whose link broke a moment ago.
     avoided: RefCell<BTreeMap<PeerIx, Instant>>,
     counters: RefCell<Counters>,
+    /// When this arbiter last ran.
+    ran: Cell<Instant>,
 }
 
 /// The actor.
@@ -146,6 +152,7 @@ impl Router {
             next_sequence: Cell::new(1),
             avoided: RefCell::default(),
             counters: RefCell::default(),
+            ran: Cell::new(clock.monotonic()),
         };
         Self { desk: Rc::new(desk) }
     }
@@ -166,6 +173,22 @@ impl Desk {
     /// Passes a member over for a while.
     fn avoid(&self, peer: PeerIx) {
         self.avoided.borrow_mut().insert(peer, self.clock.monotonic() + LINK_RETRY_AFTER);
+    }
+
+    /// Notes that this arbiter runs. After a pause as long as the others' patience with a silent link, they have asked somebody else:
+    /// until they try this node again, it does so too, lest two members coordinate the same keys.
+    fn notice_pause(&self, view: &View) {
+        let now = self.clock.monotonic();
+        let paused = now.saturating_duration_since(self.ran.replace(now));
+        if paused > LINK_SILENCE_MAX && view.is_replicated() {
+            tracing::warn!(ms = paused.as_millis() as u64, "this node did not run for a while");
+            self.avoided.borrow_mut().insert(view.me, now + 2 * LINK_RETRY_AFTER);
+        }
+    }
+
+    /// Whether this node stands back from coordinating a partition for another that serves it.
+    fn stands_back(&self, view: &View, partition: Partition) -> bool {
+        self.coordinator(view.route(partition)) != Some(view.me) && self.avoided.borrow().contains_key(&view.me)
     }
 
     /// Forgets whom to avoid once its time is over.
@@ -198,6 +221,9 @@ fn errors(wire: Wire, count: usize, text: &'static str) -> ReplyBuf {
     replies
 }
 
+/// How often a router notes that it runs.
+const TICK: Duration = Duration::from_millis(50);
+
 const STOPPING: &str = "SHUTDOWN the node is stopping, nothing was done";
 
 impl Actor for Router {
@@ -205,6 +231,7 @@ impl Actor for Router {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(super::MAILBOX);
+        ctx.run_interval(TICK, |actor, _| actor.desk.notice_pause(&actor.desk.view.load()));
     }
 }
 
@@ -212,8 +239,9 @@ impl Handler<Batch> for Router {
     type Result = ResponseFuture<ReplyBuf>;
 
     fn handle(&mut self, batch: Batch, _: &mut Self::Context) -> Self::Result {
+        self.desk.notice_pause(&self.desk.view.load());
         self.desk.amnesty();
-        let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline };
+        let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline, start_by: None };
         gather::answer(self.desk.clone(), batch.requests, terms)
     }
 }
@@ -224,12 +252,15 @@ impl Handler<PeerBatch> for Router {
     fn handle(&mut self, batch: PeerBatch, _: &mut Self::Context) -> Self::Result {
         let desk = self.desk.clone();
         let view = desk.view.load_full();
-        if batch.ops.iter().any(|op| !view.serves(Partition::of(&op.key))) {
+        desk.notice_pause(&view);
+        desk.amnesty();
+        let refuses = |partition| !view.serves(partition) || desk.stands_back(&view, partition);
+        if batch.ops.iter().any(|op| refuses(Partition::of(&op.key))) {
             desk.count(Counter::OpsMisdirected, batch.ops.len() as u64);
             return Box::pin(std::future::ready(Err(Misdirected { epoch: view.epoch })));
         }
         desk.count(Counter::OpsReceived, batch.ops.len() as u64);
-        let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline };
+        let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline, start_by: batch.start_by };
         let ops = Ops { ops: batch.ops, requests: batch.requests, all_or_none: batch.all_or_none, retry: batch.retry };
         Box::pin(async move { Ok(coordinate::all_here(&desk, &view, ops, terms).await) })
     }

@@ -35,6 +35,8 @@ pub struct Execute {
     pub level: Level,
     /// When nobody waits for the answer any more.
     pub deadline: Instant,
+    /// After this nothing may begin: what it rests on may have changed, or somebody else may have been asked.
+    pub start_by: Option<Instant>,
 }
 
 /// What came of an [`Execute`].
@@ -46,6 +48,8 @@ pub struct Executed {
     pub commit: Option<oneshot::Receiver<Committed>>,
     /// The versions written: operation and version, above level one.
     pub written: Vec<(u32, Version)>,
+    /// It came too late to begin: nothing was done.
+    pub late: bool,
 }
 
 /// What a peer sent for this store to merge.

@@ -55,9 +55,10 @@ impl Call {
         Self { kind: FORWARD, body: postcard::to_allocvec(forward).expect("a Vec takes any message") }
     }
 
-    /// The frame that carries it as number `id`.
-    pub fn frame(&self, id: u64) -> Bytes {
-        framed(self.kind, &[id], &self.body)
+    /// The frame that carries it as number `id`; operations must not begin after `start_by` on the receiver's clock.
+    pub fn frame(&self, id: u64, start_by: u64) -> Bytes {
+        let numbers = [id, start_by];
+        framed(self.kind, if self.kind == FORWARD { &numbers } else { &numbers[..1] }, &self.body)
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn frames_made_in_pieces_are_those_made_whole() {
         let ask = Ask::Entries(vec![(Key(b"k"), Version::ZERO)]);
-        assert_eq!(Call::ask(&ask).frame(300), to_bytes(&Message::Ask { id: 300, ask }));
+        assert_eq!(Call::ask(&ask).frame(300, 0), to_bytes(&Message::Ask { id: 300, ask }));
         let forward = Forward {
             epoch: 1,
             timeout_ms: 500,
@@ -175,7 +176,7 @@ mod tests {
             retry: false,
             ops: vec![(0, OpRef { key: b"k", act: Act::Get, value: b"" })],
         };
-        assert_eq!(Call::forward(&forward).frame(2), to_bytes(&Message::Forward { id: 2, forward }));
+        assert_eq!(Call::forward(&forward).frame(2, 7), to_bytes(&Message::Forward { id: 2, start_by: 7, forward }));
         let record = RecordRef::Floor { partition: 3, version: Version { time: 9, origin: 1 } };
         let mut records = Vec::new();
         encode_record(&record, &mut records);

@@ -99,14 +99,14 @@ fn messages() -> Vec<Pin> {
         ),
         message(
             "Message::Welcome",
-            Message::Welcome(Welcome { node: "n1", incarnation: 300 }),
-            "06 00 00 00 01 02 6e 31 ac 02",
+            Message::Welcome(Welcome { node: "n1", incarnation: 300, now_ms: 5 }),
+            "07 00 00 00 01 02 6e 31 ac 02 05",
         ),
         message("Message::Refused", Message::Refused { reason: "no" }, "04 00 00 00 02 02 6e 6f"),
         message(
             "Message::Forward",
-            Message::Forward { id: 1, forward: forward() },
-            "11 00 00 00 03 01 05 f4 03 01 01 06 00 01 01 02 01 6b 0d 02 00",
+            Message::Forward { id: 1, start_by: 9, forward: forward() },
+            "12 00 00 00 03 01 09 05 f4 03 01 01 06 00 01 01 02 01 6b 0d 02 00",
         ),
         message(
             "Message::Forwarded",

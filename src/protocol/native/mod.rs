@@ -37,6 +37,8 @@ pub enum Message<'a> {
     Forward {
         /// Chosen by the sender, echoed in the answer.
         id: u64,
+        /// Unix milliseconds on the receiver's clock after which it must not begin: the sender may have asked somebody else by then.
+        start_by: u64,
         /// The operations.
         #[serde(borrow)]
         forward: Forward<'a>,
@@ -113,6 +115,8 @@ pub struct Welcome<'a> {
     pub node: &'a str,
     /// Which life of it.
     pub incarnation: u64,
+    /// Its clock, in Unix milliseconds.
+    pub now_ms: u64,
 }
 
 /// Operations for their coordinator.
