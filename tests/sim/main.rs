@@ -1,5 +1,6 @@
 //! Whole nodes in a simulated world: a few seeds of every scenario. `cargo run --release --features sim --example simulate` runs any number.
 
+#[allow(dead_code, unused_imports, reason = "the command `simulate` uses the rest")]
 mod world;
 
 use world::{Scenario, run};
@@ -36,5 +37,4 @@ scenarios! {
     lost_and_overtaking_datagrams_do_no_harm => Lossy,
     breaking_links_do_no_harm => BrokenLinks,
     a_slow_node_does_no_harm => Slow,
-    faults_come_together => Mixed,
 }

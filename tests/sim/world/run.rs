@@ -59,7 +59,7 @@ fn note_panics() {
 pub(crate) fn run(scenario: Scenario, seed: u64, trace: bool) -> Outcome {
     note_panics();
     PANICS.take();
-    let done = std::panic::catch_unwind(|| Run::new(scenario, seed, trace).to_end());
+    let done = std::panic::catch_unwind(|| Run::new(scenario, seed, trace).run_to_end());
     let mut outcome = done.unwrap_or_default();
     outcome.failures.extend(PANICS.take().into_iter().map(|panic| format!("panic: {panic}")));
     outcome
@@ -116,7 +116,7 @@ impl Run {
         Self { sim, plan, seed, hosts, load, pace: Rc::new(Cell::new(PACE_MS)), failures: Vec::new() }
     }
 
-    fn to_end(mut self) -> Outcome {
+    fn run_to_end(mut self) -> Outcome {
         if self.form() && self.go_through() {
             self.settle();
             self.check();

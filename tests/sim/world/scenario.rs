@@ -45,6 +45,20 @@ impl Scenario {
         Self::Mixed,
     ];
 
+    /// Those whose checks all hold. Not yet `mixed`, which combines a change of membership with other faults: members whose views differ can
+    /// then count different quorums, and a quorum read may miss the newest write.
+    pub(crate) const HELD: [Self; 9] = [
+        Self::Calm,
+        Self::Form,
+        Self::Crash,
+        Self::Replace,
+        Self::Partition,
+        Self::Asymmetric,
+        Self::Lossy,
+        Self::BrokenLinks,
+        Self::Slow,
+    ];
+
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
         format!("{self:?}").to_lowercase()
