@@ -45,19 +45,11 @@ impl Scenario {
         Self::Mixed,
     ];
 
-    /// Those whose checks all hold. Not yet `mixed`, which combines a change of membership with other faults: members whose views differ can
-    /// then count different quorums, and a quorum read may miss the newest write.
-    pub(crate) const HELD: [Self; 9] = [
-        Self::Calm,
-        Self::Form,
-        Self::Crash,
-        Self::Replace,
-        Self::Partition,
-        Self::Asymmetric,
-        Self::Lossy,
-        Self::BrokenLinks,
-        Self::Slow,
-    ];
+    /// Those whose checks hold over every seed tried. The others still fail now and then (one seed in twenty of `form`, three of `slow`, more
+    /// of `mixed`): members whose views differ, or that take each other for slow, can coordinate the same key at the same time, and
+    /// a quorum read may then miss the newest write. `docs/adr/0008-repair.md` says what closes it.
+    pub(crate) const HELD: [Self; 7] =
+        [Self::Calm, Self::Crash, Self::Replace, Self::Partition, Self::Asymmetric, Self::Lossy, Self::BrokenLinks];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
