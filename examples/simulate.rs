@@ -23,7 +23,7 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// Only this scenario; `form`, `slow` and `mixed` are taken only when named.
+    /// Only this scenario; `form`, `brokenlinks`, `slow` and `mixed` are taken only when named.
     #[arg(long, value_parser = scenario)]
     scenario: Option<Scenario>,
     /// Print everything that is observed.

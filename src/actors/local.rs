@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::base::level::Level;
+use crate::base::limits::REQUEST_TIMEOUT;
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::protocol::native::PartitionDigest;
@@ -101,7 +102,8 @@ impl Local {
         let mut met = true;
         for executed in self.ask_all(|| store::Flush { partitions, level }).await? {
             if let Some(commit) = executed.commit {
-                met &= commit.await.is_ok_and(|outcome| outcome.short.is_empty());
+                let outcome = tokio::time::timeout(REQUEST_TIMEOUT, commit).await;
+                met &= matches!(outcome, Ok(Ok(outcome)) if outcome.short.is_empty());
             }
         }
         Ok(met)

@@ -146,7 +146,8 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     let ring_config = RingConfig { identity: identity.clone(), me, forget_after: config.forget_after };
     let shared = view.clone();
     let ring = liveness.start(move |_| RingActor::new(ring_config, membership, cartographer, shared));
-    let (local, sync) = start_data(config, world, &data, &identity, &view, &ring, &draw);
+    let planner = Planner::new(incarnation, seeds_name_others(config, world.net, [address, reachable]).await);
+    let (local, sync) = start_data(config, world, &data, &identity, (&view, planner), &ring, &draw);
     let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
     let (seeds, to, started) = (config.seeds.clone(), ring.clone(), world.clock.monotonic());
     let gossip = liveness.start(move |_| GossipActor::new(gossip, started, world.net, udp, to, seeds));
@@ -220,6 +221,17 @@ fn detector(config: &Config, identity: &Identity, address: SocketAddr, seed: u64
 
 /// Shards of a simulated node: enough for messages to cross between them.
 const SIMULATED_SHARDS_MAX: usize = 4;
+
+/// Whether any seed is, or may come to be, somebody else. A node that is told of itself alone founds a cluster at once.
+async fn seeds_name_others(config: &Config, net: Net, own: [SocketAddr; 2]) -> bool {
+    for seed in &config.seeds {
+        match net.resolve(seed).await {
+            Ok(found) if !found.is_empty() && found.iter().all(|address| own.contains(address)) => {}
+            _ => return true,
+        }
+    }
+    false
+}
 
 /// What others are told, and the address that gossip carries.
 async fn advertised(config: &Config, net: Net, bound: SocketAddr) -> Result<(String, SocketAddr), StartError> {
@@ -303,7 +315,7 @@ fn start_data(
     world: World,
     homes: &[Home],
     identity: &Identity,
-    view: &Arc<ArcSwap<crate::cluster::view::View>>,
+    (view, planner): (&Arc<ArcSwap<crate::cluster::view::View>>, Planner),
     ring: &Addr<RingActor>,
     draw: &impl Fn(u64) -> u64,
 ) -> (Local, Addr<SyncActor>) {
@@ -330,7 +342,6 @@ fn start_data(
         let (clock, replication) = (world.clock, local.replications[usize::from(shard)].clone());
         local.stores.push(home.start(move |_| StoreActor::new(Store::new(core, hlc), clock, replication)));
     }
-    let planner = Planner::new(world.clock.unix_ms(), !config.seeds.is_empty());
     let (drawn, clock, own) = (view.load_full(), world.clock, local.clone());
     let (replication, to) = (local.replications[0].clone(), ring.clone());
     let sync = homes[0].start(move |_| SyncActor::new(planner, drawn, clock, own, replication, to));

@@ -198,7 +198,9 @@ impl Handler<Execute> for StoreActor {
         }
         let now = self.clock.unix_ms();
         let mut out = Outbound::default();
-        let blocked = batch.all_or_none && batch.ops.iter().any(|op| self.is_live(&op.key, now));
+        // A retry finds the keys it has set itself.
+        let done = batch.requests.iter().flatten().any(|request| self.recent.recall(*request, now).is_some());
+        let blocked = batch.all_or_none && !done && batch.ops.iter().any(|op| self.is_live(&op.key, now));
         if !blocked {
             for (n, op) in (0u32..).zip(&batch.ops) {
                 let request = batch.requests.get(n as usize).copied().flatten();

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 
 use crate::base::counters::{Counter, Counters};
 use crate::base::hlc::{UnixMs, Version};
-use crate::base::limits::SYNC_ENTRIES_PER_FRAME;
+use crate::base::limits::{REQUEST_TIMEOUT, SYNC_ENTRIES_PER_FRAME};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::sync::{Compared, Planner, Step};
@@ -198,7 +198,8 @@ impl Session {
     }
 
     async fn ask(&self, ask: &Ask<'_>) -> Result<Bytes, Ended> {
-        Ok(self.replication.send(CallPeer { peer: self.peer, call: Call::ask(ask) }).await??)
+        let answer = self.replication.send(CallPeer { peer: self.peer, call: Call::ask(ask) });
+        Ok(tokio::time::timeout(REQUEST_TIMEOUT, answer).await???)
     }
 
     async fn digests(
@@ -338,7 +339,8 @@ impl Session {
         if records.is_empty() {
             return Ok(());
         }
-        let pushed = self.replication.send(Push { peer: self.peer, bytes, records }).await?;
+        let pushed = self.replication.send(Push { peer: self.peer, bytes, records });
+        let pushed = tokio::time::timeout(REQUEST_TIMEOUT, pushed).await??;
         if pushed { Ok(()) } else { Err(Ended) }
     }
 }

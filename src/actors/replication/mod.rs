@@ -400,9 +400,9 @@ impl Handler<AwaitReplicas> for Replication {
         routes.sort_unstable();
         routes.dedup();
         for peer in routes.iter().flatten() {
-            if let Some(outlet) = self.outlets.get_mut(peer) {
-                waits.entry(*peer).or_insert_with(|| outlet.drained());
-            }
+            // A peer that nothing was ever sent to has all of it.
+            let outlet = self.outlets.entry(*peer).or_default();
+            waits.entry(*peer).or_insert_with(|| outlet.drained());
         }
         Box::pin(outlet::count_drained(routes, waits, wait.replicas, wait.timeout))
     }
