@@ -383,7 +383,7 @@ async fn accept(listener: Listener, connections: Vec<Addr<Connections>>) {
 }
 
 impl Node {
-    /// Stops in order: later requests are refused, the others are told, those under way have twice [`GRACE`] left, and connections close.
+    /// Stops in order: later requests are refused, the others are told, those under way have twice `GRACE` left, and connections close.
     pub async fn stop(self) {
         self.handles.census.stopping.store(true, Ordering::Relaxed);
         let patience = self.handles.clock.monotonic() + DRAIN_MAX;
