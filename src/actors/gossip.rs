@@ -17,7 +17,7 @@ use crate::cluster::gossip::{Effect, Gossip, Member, MemberState, Refusal};
 use crate::cluster::view::{Liveness, Sighting};
 use crate::net::{Net, Udp};
 
-use super::ring::{LocalDigest, PullFrom, RingActor, Sighted};
+use super::ring::{LocalDigest, PullFrom, RingActor, SeedsMet, Sighted};
 
 /// Datagrams judged between two looks at the timers: the timers must not starve under a flood.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -128,6 +128,7 @@ impl GossipActor {
             Effect::Send { to, bytes } => {
                 let _ = self.outgoing.send((to, bytes));
             }
+            Effect::SeedsMet => self.ring.do_send(SeedsMet),
             Effect::Member(member) => self.ring.do_send(sighted(member)),
             Effect::Forgotten(id) => self.ring.do_send(Sighted { id, sighting: None }),
             Effect::DigestDiffers { from, .. } => self.ring.do_send(PullFrom::Address(from)),

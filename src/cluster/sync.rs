@@ -21,8 +21,9 @@ pub const PARTITIONS_PER_SESSION: usize = 64;
 const ROUND_EVERY_MS: u64 = 10_000;
 /// After a change of ownership, coordinators may for this long not know of it and write to the old owners alone.
 const SETTLE_MS: u64 = 1_500;
-/// A node whose seeds know of no cluster for this long founds one, alone or with those it has met that know of none either.
-const FOUND_ALONE_AFTER_MS: u64 = 10_000;
+/// Nodes that have met most of their seeds for this long, and none that holds anything, found a cluster together. A node that can't reach
+/// its seeds founds none: it may be the one that is cut off, and two clusters of one name would both acknowledge at quorum.
+const FOUND_AFTER_MS: u64 = 10_000;
 /// A pair that could not be compared is tried again after this time.
 const RETRY_MS: u64 = 500;
 
@@ -63,8 +64,8 @@ struct Pair {
 /// The plan.
 #[derive(Debug)]
 pub struct Planner {
-    has_seeds: bool,
     started_ms: UnixMs,
+    seeds_met_ms: Option<UnixMs>,
     founding: Option<u64>,
     held: PartitionSet,
     pending: BTreeMap<PeerIx, PartitionSet>,
@@ -88,8 +89,8 @@ impl Planner {
     /// For a node started at `now`. Without seeds it founds a cluster: it holds everything there is, which is nothing.
     pub fn new(now: UnixMs, has_seeds: bool) -> Self {
         Self {
-            has_seeds,
             started_ms: now,
+            seeds_met_ms: None,
             founding: (!has_seeds).then_some(now),
             held: if has_seeds { PartitionSet::EMPTY } else { PartitionSet::FULL },
             pending: BTreeMap::new(),
@@ -120,6 +121,9 @@ impl Planner {
 
     /// The cluster looks different: new pairs must be compared.
     pub fn view_changed(&mut self, view: &View, now: UnixMs) {
+        if view.seeds_met {
+            self.seeds_met_ms.get_or_insert(now);
+        }
         self.bow_to_other_founding(view);
         let mut pairs = BTreeMap::new();
         for partition in Partition::all() {
@@ -196,7 +200,6 @@ impl Planner {
     /// What to do now, at most one thing per peer at a time; `filled` are the partitions that hold any data here.
     pub fn steps(&mut self, view: &View, filled: &PartitionSet, now: UnixMs) -> Vec<Step> {
         let mut steps = Vec::new();
-        self.found(view, now);
         self.claim(view, now, &mut steps);
         self.give_back(view, filled, now, &mut steps);
         self.begin_round(view, now);
@@ -215,15 +218,6 @@ impl Planner {
         steps
     }
 
-    /// Founds a cluster when nobody answers.
-    fn found(&mut self, view: &View, now: UnixMs) {
-        let alone = view.others().all(|(_, peer)| peer.liveness == Liveness::Down);
-        if self.has_seeds && self.founding.is_none() && alone && now >= self.started_ms + FOUND_ALONE_AFTER_MS {
-            self.founding = Some(now);
-            self.held = PartitionSet::FULL;
-        }
-    }
-
     /// Claims what has been compared with everybody who might have something of it.
     fn claim(&mut self, view: &View, now: UnixMs, steps: &mut Vec<Step>) {
         // With all others silent, what they hold can't be known; the last of all members has nobody left to ask.
@@ -231,7 +225,7 @@ impl Planner {
         let alone = !is_last && view.others().all(|(_, peer)| peer.liveness != Liveness::Alive);
         // Where nobody holds anything yet, somebody who founded a cluster may be on the way.
         let founded = self.founding.is_some() || Partition::all().any(|p| !view.route(p).holders.is_empty());
-        if !founded && now < self.started_ms + FOUND_ALONE_AFTER_MS {
+        if !founded && self.seeds_met_ms.is_none_or(|at| now < at + FOUND_AFTER_MS) {
             return;
         }
         for partition in view.owned().difference(&self.held).iter() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::base::id::NodeId;
 use crate::base::level::Level;
@@ -71,6 +72,9 @@ pub struct Route {
     pub holders: Peers,
     /// Whom to ask, in order: living holders; if there is none, holders under suspicion; if none of these, living owners.
     pub serving: Peers,
+    /// A hash of the lives of owners and holders, the same on every member that counts by the same two sets. Members whose marks of a
+    /// partition differ do not count each other's acknowledgements: only so do two majorities always have a member in common.
+    pub mark: u32,
 }
 
 /// Sets of members of which each must give its own required number of acknowledgements.
@@ -123,6 +127,8 @@ pub struct View {
     pub number: u64,
     /// This node.
     pub me: PeerIx,
+    /// Whether this node has heard most of the seeds it was given.
+    pub seeds_met: bool,
     peers: BTreeMap<PeerIx, Peer>,
     routes: Box<[Route]>,
     /// The ring behind it.
@@ -242,7 +248,7 @@ impl Cartographer {
             }
         }
         self.drawn += 1;
-        View { epoch: membership.epoch(), number: self.drawn, me: PeerIx(0), peers, routes, ring }
+        View { epoch: membership.epoch(), number: self.drawn, me: PeerIx(0), seeds_met: false, peers, routes, ring }
     }
 }
 
@@ -279,5 +285,25 @@ fn route(
             .into_iter()
             .find(|candidates| !candidates.is_empty())
             .unwrap_or_default();
-    Route { owners, holders, serving }
+    let mark = mark(&owners, &holders, peers);
+    Route { owners, holders, serving, mark }
+}
+
+/// See [`Route::mark`]: over names and incarnations, since the numbers are this process's own.
+fn mark(owners: &Peers, holders: &Peers, peers: &BTreeMap<PeerIx, Peer>) -> u32 {
+    let mut lives: SmallVec<[(bool, &str, u64); 6]> = SmallVec::new();
+    for (holds, set) in [(false, owners), (true, holders)] {
+        let members = set.iter().filter_map(|peer| peers.get(peer));
+        lives.extend(members.map(|peer| (holds, peer.member.id.as_str(), peer.member.incarnation)));
+    }
+    lives.sort_unstable();
+    let mut hash = Xxh3Default::new();
+    for (holds, id, incarnation) in lives {
+        hash.update(&[u8::from(holds)]);
+        hash.update(id.as_bytes());
+        // No name has this byte, so the end of one is not the start of a number.
+        hash.update(&[0]);
+        hash.update(&incarnation.to_le_bytes());
+    }
+    hash.digest() as u32
 }

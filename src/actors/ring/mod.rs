@@ -54,6 +54,11 @@ pub struct Sighted {
     pub sighting: Option<Sighting>,
 }
 
+/// Most of this node's seeds have been heard.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct SeedsMet;
+
 /// This node holds all of these partitions, as data of this founding.
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
@@ -125,6 +130,7 @@ pub struct RingActor {
     digest: Option<Recipient<LocalDigest>>,
     pulling: BTreeSet<SocketAddr>,
     leaving: bool,
+    seeds_met: bool,
     counters: Counters,
 }
 
@@ -171,6 +177,7 @@ impl RingActor {
             digest: None,
             pulling: BTreeSet::new(),
             leaving: false,
+            seeds_met: false,
             counters: Counters::default(),
         }
     }
@@ -218,7 +225,9 @@ impl RingActor {
         if ring_changed && self.ring.epoch() != self.membership.epoch() {
             self.ring = Arc::new(Ring::build(&self.membership));
         }
-        let view = Arc::new(self.cartographer.draw(&self.membership, self.ring.clone(), &self.sightings));
+        let mut view = self.cartographer.draw(&self.membership, self.ring.clone(), &self.sightings);
+        view.seeds_met = self.seeds_met;
+        let view = Arc::new(view);
         self.view.store(view.clone());
         for subscriber in &self.subscribers {
             subscriber.do_send(ViewChanged(view.clone()));
@@ -298,6 +307,15 @@ impl Actor for RingActor {
         if self.config.forget_after.is_some() {
             ctx.run_interval(FORGET_EVERY, |actor, _| actor.forget_the_dead());
         }
+    }
+}
+
+impl Handler<SeedsMet> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, _: SeedsMet, _: &mut Self::Context) {
+        self.seeds_met = true;
+        self.publish(false);
     }
 }
 

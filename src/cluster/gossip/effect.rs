@@ -55,6 +55,8 @@ pub enum Refusal {
 /// Something to do. To be performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// More than half of this node and its seeds have been heard, this node counted. Said once, and not by a node without other seeds.
+    SeedsMet,
     /// Send a datagram. Losing it does no harm.
     Send {
         /// Where to.

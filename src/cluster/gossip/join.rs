@@ -56,14 +56,15 @@ impl Gossip {
         }
     }
 
-    /// One round: all seeds while alone, else one whose address no live member has; and some of the dead, since they may be what we look
-    /// like from the other side of a partition.
+    /// One round: all seeds while alone, else those never heard, else one whose address no live member has; and some of the dead, since they
+    /// may be what we look like from the other side of a partition.
     pub(super) fn announce_round(&mut self) {
-        let mut to: Vec<SocketAddr> = if self.desk.connected {
-            let missing = self.seeds.iter().filter(|&&seed| !self.view.lives_at(seed));
-            missing.copied().choose(&mut self.rng).into_iter().collect()
-        } else {
-            self.seeds.clone()
+        let missing = self.seeds.iter().copied().filter(|&seed| !self.view.lives_at(seed));
+        let unheard: Vec<SocketAddr> = missing.clone().filter(|seed| !self.seeds_heard.contains(seed)).collect();
+        let mut to: Vec<SocketAddr> = match (self.desk.connected, unheard.is_empty()) {
+            (false, _) => self.seeds.clone(),
+            (true, false) => unheard.clone(),
+            (true, true) => missing.choose(&mut self.rng).into_iter().collect(),
         };
         let own = self.address();
         let away = self.view.members().filter(|m| matches!(m.state, MemberState::Down | MemberState::Left));
@@ -76,7 +77,8 @@ impl Gossip {
         }
         let pause_ms = if self.desk.connected {
             self.announcing.search_ms = None;
-            ANNOUNCE_MS
+            // Those met so far may all be strangers to the cluster that the seed is of; together they would found another.
+            if unheard.is_empty() { ANNOUNCE_MS } else { SEARCH_MS_MAX }
         } else {
             let pause_ms = self.announcing.search_ms.unwrap_or(SEARCH_MS_MIN);
             self.announcing.search_ms = Some((pause_ms * 2).min(SEARCH_MS_MAX));

@@ -16,7 +16,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use foca::{Foca, NoCustomBroadcast, Timer};
@@ -55,6 +55,9 @@ pub struct Gossip {
     rng: StdRng,
     view: View,
     seeds: Vec<SocketAddr>,
+    /// Addresses among the seeds from which a member of this cluster has written.
+    seeds_heard: BTreeSet<SocketAddr>,
+    seeds_met: bool,
     announcing: join::Announcing,
     /// By deadline, then by age: foca wants its timers in order.
     alarms: BTreeMap<(u64, u64), Alarm>,
@@ -109,6 +112,8 @@ impl Gossip {
             rng,
             view: View::default(),
             seeds: Vec::new(),
+            seeds_heard: BTreeSet::new(),
+            seeds_met: false,
             announcing: join::Announcing::default(),
             alarms: BTreeMap::new(),
             alarms_set: 0,
@@ -161,6 +166,18 @@ impl Gossip {
         if self.seeds != seeds || self.announcing.never() {
             self.seeds = seeds;
             self.announce_soon(0);
+        }
+    }
+
+    /// Notes that a member of this cluster wrote from an address.
+    fn heard_from(&mut self, from: SocketAddr) {
+        if !self.seeds.contains(&from) || !self.seeds_heard.insert(from) || self.seeds_met {
+            return;
+        }
+        let heard = self.seeds.iter().filter(|seed| self.seeds_heard.contains(seed)).count();
+        if 2 * (heard + 1) > self.seeds.len() + 1 {
+            self.seeds_met = true;
+            self.desk.effects.push_back(Effect::SeedsMet);
         }
     }
 

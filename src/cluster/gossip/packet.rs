@@ -40,6 +40,9 @@ impl Gossip {
             Err(datagram::Refused::Version(version)) => Err(Refusal::Version(version)),
             Err(datagram::Refused::Cluster) => Err(Refusal::Cluster),
         };
+        if outcome.is_ok() {
+            self.heard_from(from);
+        }
         if let Err(refusal) = outcome {
             let slot = match refusal {
                 Refusal::Garbage => 0,
