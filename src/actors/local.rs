@@ -6,6 +6,7 @@ use actix::{Addr, Message};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
+use crate::base::entry::Entry;
 use crate::base::level::Level;
 use crate::base::limits::REQUEST_TIMEOUT;
 use crate::base::slot::Partition;
@@ -60,6 +61,26 @@ impl Local {
         Ok(self.ask_all(|| store::Count(partitions)).await?.into_iter().sum())
     }
 
+    /// What is under each key, tombstones and expired values included.
+    pub async fn peek(&self, keys: Vec<Bytes>) -> Result<Vec<Option<Entry>>, Gone> {
+        let mut shards: Vec<(Vec<Bytes>, Vec<usize>)> = vec![Default::default(); self.stores.len()];
+        let mut found = vec![None; keys.len()];
+        for (n, key) in keys.into_iter().enumerate() {
+            let (asked, places) = &mut shards[self.shard_of(Partition::of(&key))];
+            asked.push(key);
+            places.push(n);
+        }
+        let asked = shards.into_iter().zip(&self.stores).filter(|((asked, _), _)| !asked.is_empty());
+        let held =
+            asked.map(async |((asked, places), store)| store.send(store::Peek(asked)).await.map(|h| (h, places)));
+        for (held, places) in try_join_all(held).await? {
+            for (entry, place) in held.into_iter().zip(places) {
+                found[place] = entry;
+            }
+        }
+        Ok(found)
+    }
+
     /// All keys of these partitions that match.
     pub async fn keys(&self, partitions: PartitionSet, pattern: &Bytes) -> Result<Vec<Bytes>, Gone> {
         let ask = || store::Keys { partitions, pattern: pattern.clone() };
@@ -103,7 +124,7 @@ impl Local {
         for executed in self.ask_all(|| store::Flush { partitions, level }).await? {
             if let Some(commit) = executed.commit {
                 let outcome = tokio::time::timeout(REQUEST_TIMEOUT, commit).await;
-                met &= matches!(outcome, Ok(Ok(outcome)) if outcome.short.is_empty());
+                met &= matches!(outcome, Ok(Ok(outcome)) if outcome.is_met());
             }
         }
         Ok(met)

@@ -18,12 +18,13 @@ use arc_swap::ArcSwap;
 use crate::base::hlc::Hlc;
 use crate::base::id::NodeId;
 use crate::base::level::Level;
+use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
 use crate::cluster::membership::{Held, Member, MemberState, REPLICATE_TO_ALL};
 use crate::cluster::sync::Planner;
 use crate::config::{Config, Eviction, Replication as Copies};
 use crate::net::{self, Listener, Net, Stream, Udp};
-use crate::storage::{Store, StoreConfig};
+use crate::storage::{Leases, Store, StoreConfig};
 
 use super::clock::Clock;
 use super::connection::{Accepted, Census, Connections};
@@ -36,8 +37,6 @@ use super::router::Router;
 use super::store::StoreActor;
 use super::sync::SyncActor;
 
-/// Remote stamps further ahead than this are refused.
-const CLOCK_AHEAD_MS_MAX: u64 = 500;
 /// Longest wait for outboxes to empty, and time after it before connections close, for clients to read their last replies.
 const GRACE: Duration = Duration::from_millis(500);
 /// Time that requests under way have to finish when the node stops; their own deadline is earlier.
@@ -337,10 +336,13 @@ fn start_data(
         };
         let hlc = Hlc::new(
             identity.node.origin(identity.incarnation.wrapping_add(u64::from(shard) << 48)),
-            CLOCK_AHEAD_MS_MAX,
+            CLOCK_AHEAD_MAX.as_millis() as u64,
         );
-        let (clock, replication) = (world.clock, local.replications[usize::from(shard)].clone());
-        local.stores.push(home.start(move |_| StoreActor::new(Store::new(core, hlc), clock, replication)));
+        let (clock, view) = (world.clock, view.clone());
+        let (leases, replication) = (Leases::new(draw(101)), local.replications[usize::from(shard)].clone());
+        local
+            .stores
+            .push(home.start(move |_| StoreActor::new(Store::new(core, hlc), leases, clock, view, replication)));
     }
     let (drawn, clock, own) = (view.load_full(), world.clock, local.clone());
     let (replication, to) = (local.replications[0].clone(), ring.clone());

@@ -10,26 +10,26 @@ use tokio::sync::oneshot;
 use crate::base::counters::{Counter, Counters};
 use crate::base::entry::{BodyRef, Entry, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
-use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::op::Op;
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::protocol::native::frame;
-use crate::protocol::native::{Answered, LeafPosition, PartitionDigest, RecordRef};
+use crate::protocol::native::{Answered, Counted, RecordRef, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::{Applied, LEAVES, Outcome, RecentRequests, Restamped, Store};
+use crate::storage::{Applied, Leases, Outcome, RecentRequests, Store};
 
 use super::clock::Clock;
-use super::replication::{Committed, Outgoing, Replicate, Replication, ViewChanged};
+use super::replication::{Outgoing, Replicate, Replication, ViewChanged};
+use super::router::SharedView;
 
+mod compare;
+mod counted;
 mod messages;
 
 pub use messages::*;
 
-/// Versions in one page of a leaf.
-const VERSIONS_PER_PAGE: usize = crate::base::limits::SYNC_ENTRIES_PER_FRAME;
 /// The store looks after itself at least this often.
 const TURN_EVERY_MS: u64 = 100;
 
@@ -37,11 +37,31 @@ const TURN_EVERY_MS: u64 = 100;
 pub struct StoreActor {
     core: Store,
     recent: RecentRequests,
+    leases: Leases,
     clock: Clock,
+    view: SharedView,
     replication: Addr<Replication>,
     replicated: bool,
     counters: Counters,
     expiry_late_ms: u64,
+}
+
+/// What became of one record.
+enum Taken {
+    Yes,
+    /// Something newer stays.
+    Newer(Version),
+    Refused(Refusal),
+}
+
+impl Taken {
+    fn of(applied: Applied) -> Self {
+        match applied {
+            Applied::Newer | Applied::Same => Self::Yes,
+            Applied::Stale(version) => Self::Newer(version),
+            Applied::FarFuture { .. } => Self::Refused(Refusal::FarFuture),
+        }
+    }
 }
 
 /// Encoded records on their way to replicas.
@@ -50,30 +70,42 @@ struct Outbound {
     bytes: Vec<u8>,
     records: Vec<Outgoing>,
     written: Vec<(u32, Version)>,
+    /// What operations found that wrote nothing.
+    read: Vec<(u32, Version)>,
 }
 
 impl Outbound {
-    fn entry(&mut self, op: u32, key: &[u8], entry: EntryRef<'_>, answered: Option<Answered<'_>>) {
-        frame::encode_record(&RecordRef::Entry { key, entry, answered }, &mut self.bytes);
-        self.records.push(Outgoing { end: self.bytes.len(), partition: Partition::of(key), op });
+    fn entry(
+        &mut self,
+        op: u32,
+        key: &[u8],
+        entry: EntryRef<'_>,
+        answered: Option<Answered<'_>>,
+        counted: Option<Counted>,
+    ) {
+        frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut self.bytes);
+        let route = counted.map(|counted| counted.route);
+        self.records.push(Outgoing { end: self.bytes.len(), partition: Partition::of(key), op, route });
         self.written.push((op, entry.version));
     }
 
     fn floor(&mut self, partition: Partition, version: Version) {
         frame::encode_record(&RecordRef::Floor { partition: partition.0, version }, &mut self.bytes);
         let op = u32::from(partition.0);
-        self.records.push(Outgoing { end: self.bytes.len(), partition, op });
+        self.records.push(Outgoing { end: self.bytes.len(), partition, op, route: None });
         self.written.push((op, version));
     }
 }
 
 impl StoreActor {
     /// An actor for `core`, which sends what it writes through `replication`.
-    pub fn new(core: Store, clock: Clock, replication: Addr<Replication>) -> Self {
+    pub fn new(core: Store, leases: Leases, clock: Clock, view: SharedView, replication: Addr<Replication>) -> Self {
         Self {
             core,
             recent: RecentRequests::default(),
+            leases,
             clock,
+            view,
             replication,
             replicated: false,
             counters: Counters::default(),
@@ -82,41 +114,46 @@ impl StoreActor {
     }
 
     /// Sends what was written on its way, and says how to hear of its arrival.
-    fn replicate(
-        &self,
-        outbound: Outbound,
-        level: Level,
-    ) -> (Option<oneshot::Receiver<Committed>>, Vec<(u32, Version)>) {
-        if outbound.records.is_empty() {
-            return (None, Vec::new());
+    fn replicate(&self, out: Outbound, level: Level, replies: ReplyBuf) -> Executed {
+        let counts = level != Level::One;
+        let read = out.read;
+        if out.records.is_empty() {
+            return Executed { replies, commit: None, written: Vec::new(), read, late: false };
         }
-        let (commit, committed) = if level == Level::One { (None, None) } else { Some(oneshot::channel()).unzip() };
-        let written = if level == Level::One { Vec::new() } else { outbound.written };
-        self.replication.do_send(Replicate { bytes: outbound.bytes, records: outbound.records, level, commit });
-        (committed, written)
+        let (commit, committed) = if counts { Some(oneshot::channel()).unzip() } else { (None, None) };
+        let written = if counts { out.written } else { Vec::new() };
+        self.replication.do_send(Replicate { bytes: out.bytes, records: out.records, level, commit });
+        Executed { replies, commit: committed, written, read, late: false }
     }
 
-    fn execute_one(
-        &mut self,
-        n: u32,
-        op: &Op,
-        request: Option<RequestId>,
-        now: UnixMs,
-        replies: &mut ReplyBuf,
-        out: &mut Outbound,
-    ) {
-        if let Some(answered) = request.and_then(|request| self.recent.recall(request, now)) {
+    /// Executes operation `n` of `batch`.
+    fn execute_one(&mut self, n: usize, batch: &Execute, now: UnixMs, replies: &mut ReplyBuf, out: &mut Outbound) {
+        let (op, number) = (&batch.ops[n], u32::try_from(n).expect("batches are bounded"));
+        let request = batch.requests.get(n).copied().flatten();
+        let done = request.and_then(|request| match &batch.grounds {
+            // What is remembered here alone may have been overruled; the survey has asked a majority.
+            Some(grounds) => grounds.settled.get(&request),
+            None => self.recent.recall(request, now),
+        });
+        if let Some(done) = done {
             self.counters.inc(Counter::OpsDeduplicated);
-            replies.push_encoded(answered.reply.clone(), answered.kind);
+            replies.push_encoded(done.reply.clone(), done.kind);
             return;
         }
+        let base = if batch.grounds.is_some() { self.core.version(&op.key) } else { Version::ZERO };
+        let counted = batch.grounds.as_ref().map(|grounds| grounds.counted(n, base));
         let replicated = self.replicated;
         let Some(request) = request else {
+            let mut mutated = false;
             self.core.execute(op, now, replies, &mut |key, entry| {
+                mutated = true;
                 if replicated {
-                    out.entry(n, key, entry, None);
+                    out.entry(number, key, entry, None, counted);
                 }
             });
+            if counted.is_some() {
+                self.note_counted(number, op, base, mutated, out);
+            }
             return;
         };
         let reply_at = replies.replies();
@@ -124,32 +161,64 @@ impl StoreActor {
         self.core.execute(op, now, replies, &mut |_, _| mutated = true);
         let reply: Bytes = replies.slices(reply_at..reply_at + 1).collect::<Vec<_>>().concat().into();
         let kind = replies.kind(reply_at).expect("every operation has one reply");
+        let mut version = Version::ZERO;
         if mutated && replicated {
             // The reply travels with the entry: whoever coordinates after this node can answer a retry with it.
             let entry = self.core.peek(&op.key).expect("what was just written leaves a value or a tombstone");
-            out.entry(n, &op.key, entry, Some(Answered { request, kind, reply: &reply }));
+            version = entry.version;
+            out.entry(number, &op.key, entry, Some(Answered { request, kind, reply: &reply }), counted);
         }
-        self.recent.remember(request, Outcome { kind, reply }, now);
+        if counted.is_some() {
+            self.note_counted(number, op, base, mutated, out);
+        }
+        self.recent.remember(request, Outcome { kind, reply, version }, now);
     }
 
-    fn is_live(&self, key: &[u8], now: UnixMs) -> bool {
-        match self.core.peek(key).map(|entry| entry.body) {
+    /// What an operation above level one came to: a link in the key's chain of writes, or something read.
+    fn note_counted(&mut self, n: u32, op: &Op, base: Version, mutated: bool, out: &mut Outbound) {
+        let version = self.core.version(&op.key);
+        if mutated {
+            self.leases.taken(&op.key, base, version);
+        } else {
+            out.read.push((n, version));
+        }
+    }
+
+    /// Whether any request of a batch was done before: a retry finds the keys it has set itself.
+    fn was_done(&self, batch: &Execute, now: UnixMs) -> bool {
+        batch.requests.iter().flatten().any(|request| match &batch.grounds {
+            Some(grounds) => grounds.settled.contains_key(request),
+            None => self.recent.recall(*request, now).is_some(),
+        })
+    }
+
+    fn any_lives(&self, ops: &[Op], now: UnixMs) -> bool {
+        ops.iter().any(|op| match self.core.peek(&op.key).map(|entry| entry.body) {
             Some(BodyRef::Live { deadline, .. }) => deadline.is_none_or(|deadline| deadline > now),
             Some(BodyRef::Tombstone) | None => false,
-        }
+        })
     }
 
-    fn merge_one(&mut self, record: &Record, now: UnixMs) -> Applied {
-        match record {
-            Record::Entry { key, entry, answered } => {
-                if let Some((request, kind, reply)) = answered {
-                    let outcome = Outcome { kind: *kind, reply: reply.clone() };
-                    self.recent.remember(*request, outcome, now);
+    fn merge_one(&mut self, record: &Record, now: UnixMs) -> Taken {
+        let (key, entry, answered, counted) = match record {
+            Record::Entry { key, entry, answered, counted } => {
+                if let Err(taken) = self.may_take(key, entry.version, *counted, now) {
+                    return taken;
                 }
-                self.core.apply_owned(key, entry, now)
+                (key, entry, answered, counted)
             }
-            Record::Floor { partition, version } => self.core.apply_floor(*partition, *version, now),
+            Record::Floor { partition, version } => return Taken::of(self.core.apply_floor(*partition, *version, now)),
+        };
+        let applied = self.core.apply_owned(key, entry, now);
+        if let (Applied::Newer, Some(counted)) = (applied, counted) {
+            self.leases.taken(key, counted.base, entry.version);
         }
+        let taken = Taken::of(applied);
+        if let (Taken::Yes, Some((request, kind, reply))) = (&taken, answered) {
+            let outcome = Outcome { kind: *kind, reply: reply.clone(), version: entry.version };
+            self.recent.remember(*request, outcome, now);
+        }
+        taken
     }
 
     fn rest(&self, ctx: &mut Context<Self>) {
@@ -185,34 +254,40 @@ impl Handler<Execute> for StoreActor {
 
     fn handle(&mut self, batch: Execute, _: &mut Self::Context) -> Self::Result {
         let mut replies = ReplyBuf::new(batch.wire);
-        if batch.start_by.is_some_and(|start_by| start_by < self.clock.monotonic()) {
+        let (monotonic, now) = (self.clock.monotonic(), self.clock.unix_ms());
+        let too_late = batch.start_by.is_some_and(|start_by| start_by <= monotonic);
+        if too_late || !self.stands(&batch, now) {
             self.counters.add(Counter::Abandoned, batch.ops.len() as u64);
-            return MessageResult(Executed { replies, commit: None, written: Vec::new(), late: true });
+            return MessageResult(Executed {
+                replies,
+                commit: None,
+                written: Vec::new(),
+                read: Vec::new(),
+                late: true,
+            });
         }
-        if batch.deadline <= self.clock.monotonic() {
+        if batch.deadline <= monotonic {
             self.counters.add(Counter::Abandoned, batch.ops.len() as u64);
             for _ in &batch.ops {
                 replies.reply(ReplyRef::Error("TIMEOUT the request waited too long, applied: no".into()));
             }
-            return MessageResult(Executed { replies, commit: None, written: Vec::new(), late: false });
+            return MessageResult(self.replicate(Outbound::default(), batch.level, replies));
         }
-        let now = self.clock.unix_ms();
         let mut out = Outbound::default();
-        // A retry finds the keys it has set itself.
-        let done = batch.requests.iter().flatten().any(|request| self.recent.recall(*request, now).is_some());
-        let blocked = batch.all_or_none && !done && batch.ops.iter().any(|op| self.is_live(&op.key, now));
-        if !blocked {
-            for (n, op) in (0u32..).zip(&batch.ops) {
-                let request = batch.requests.get(n as usize).copied().flatten();
-                self.execute_one(n, op, request, now, &mut replies, &mut out);
+        let blocked = batch.all_or_none && !self.was_done(&batch, now) && self.any_lives(&batch.ops, now);
+        if blocked {
+            let read = |(n, op): (u32, &Op)| (n, self.core.version(&op.key));
+            out.read = if batch.grounds.is_some() { (0u32..).zip(&batch.ops).map(read).collect() } else { Vec::new() };
+        } else {
+            for n in 0..batch.ops.len() {
+                self.execute_one(n, &batch, now, &mut replies, &mut out);
             }
         }
         if batch.all_or_none {
             replies = ReplyBuf::new(batch.wire);
             replies.reply(ReplyRef::Int(i64::from(!blocked)));
         }
-        let (commit, written) = self.replicate(out, batch.level);
-        MessageResult(Executed { replies, commit, written, late: false })
+        MessageResult(self.replicate(out, batch.level, replies))
     }
 }
 
@@ -224,9 +299,9 @@ impl Handler<Merge> for StoreActor {
         let mut merged = Merged::default();
         for (n, record) in &records {
             match self.merge_one(record, now) {
-                Applied::Newer | Applied::Same => {}
-                Applied::Stale(version) => merged.newer.push((*n, version)),
-                Applied::FarFuture { .. } => merged.refused.push(*n),
+                Taken::Yes => {}
+                Taken::Newer(version) => merged.newer.push((*n, version)),
+                Taken::Refused(reason) => merged.refused.push((*n, reason)),
             }
         }
         MessageResult(merged)
@@ -238,50 +313,6 @@ impl Handler<Peek> for StoreActor {
 
     fn handle(&mut self, Peek(keys): Peek, _: &mut Self::Context) -> Self::Result {
         keys.iter().map(|key| self.core.peek_owned(key)).collect()
-    }
-}
-
-impl Handler<Survey> for StoreActor {
-    type Result = MessageResult<Survey>;
-
-    fn handle(&mut self, survey: Survey, _: &mut Self::Context) -> Self::Result {
-        let now = self.clock.unix_ms();
-        let recall = |request: &RequestId| Some((*request, self.recent.recall(*request, now)?.clone()));
-        MessageResult(Surveyed {
-            held: survey.keys.iter().map(|key| self.core.peek_owned(key)).collect(),
-            answered: survey.requests.iter().filter_map(recall).collect(),
-        })
-    }
-}
-
-impl Handler<Remember> for StoreActor {
-    type Result = ();
-
-    fn handle(&mut self, Remember(answered): Remember, _: &mut Self::Context) {
-        let now = self.clock.unix_ms();
-        for (request, outcome) in answered {
-            if self.recent.recall(request, now).is_none() {
-                self.recent.remember(request, outcome, now);
-            }
-        }
-    }
-}
-
-impl Handler<Restamp> for StoreActor {
-    type Result = MessageResult<Restamp>;
-
-    fn handle(&mut self, restamp: Restamp, _: &mut Self::Context) -> Self::Result {
-        let now = self.clock.unix_ms();
-        let mut out = Outbound::default();
-        for (n, key, ours, seen) in &restamp.keys {
-            let restamped =
-                self.core.restamp(key, *ours, *seen, now, &mut |key, entry| out.entry(*n, key, entry, None));
-            if let Restamped::FarFuture { ahead_ms } = restamped {
-                tracing::warn!(ahead_ms, "a replica holds a version from the far future");
-            }
-        }
-        let (commit, written) = self.replicate(out, restamp.level);
-        MessageResult(Executed { replies: ReplyBuf::default(), commit, written, late: false })
     }
 }
 
@@ -340,65 +371,7 @@ impl Handler<Flush> for StoreActor {
                 out.floor(partition, floor);
             }
         }
-        let (commit, written) = self.replicate(out, flush.level);
-        MessageResult(Executed { replies: ReplyBuf::default(), commit, written, late: false })
-    }
-}
-
-impl Handler<Digests> for StoreActor {
-    type Result = MessageResult<Digests>;
-
-    fn handle(&mut self, Digests(partitions): Digests, _: &mut Self::Context) -> Self::Result {
-        let asked: Vec<Partition> = self.core.partitions().filter(|p| partitions.contains(*p)).collect();
-        let digest = |p: Partition| {
-            let digest = self.core.partition_digest(p).sum;
-            (p, PartitionDigest { digest, floor: self.core.floor(p) })
-        };
-        MessageResult(asked.into_iter().map(digest).collect())
-    }
-}
-
-impl Handler<Leaves> for StoreActor {
-    type Result = Vec<u64>;
-
-    fn handle(&mut self, Leaves(partition): Leaves, _: &mut Self::Context) -> Self::Result {
-        self.core.leaf_digests(partition).iter().map(|leaf| leaf.sum).collect()
-    }
-}
-
-impl Handler<Versions> for StoreActor {
-    type Result = MessageResult<Versions>;
-
-    fn handle(&mut self, ask: Versions, _: &mut Self::Context) -> Self::Result {
-        let mut found = VersionsPage::default();
-        let mut at = ask.from;
-        while usize::from(at.leaf) < LEAVES {
-            if ask.leaves >> at.leaf & 1 == 1 {
-                let room = VERSIONS_PER_PAGE.saturating_sub(found.versions.len());
-                if room == 0 {
-                    found.next = Some(at);
-                    break;
-                }
-                let page = self.core.leaf_versions(ask.partition, usize::from(at.leaf), at.position, room);
-                found.versions.extend(page.versions);
-                if let Some(position) = page.next {
-                    found.next = Some(LeafPosition { leaf: at.leaf, position });
-                    break;
-                }
-            }
-            at = LeafPosition { leaf: at.leaf + 1, position: 0 };
-        }
-        MessageResult(found)
-    }
-}
-
-impl Handler<Drop> for StoreActor {
-    type Result = ();
-
-    fn handle(&mut self, Drop(partitions): Drop, _: &mut Self::Context) {
-        for partition in self.core.partitions().filter(|p| partitions.contains(*p)).collect::<Vec<_>>() {
-            self.core.drop_partition(partition);
-        }
+        MessageResult(self.replicate(out, flush.level, ReplyBuf::default()))
     }
 }
 

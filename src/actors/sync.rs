@@ -241,7 +241,7 @@ impl Session {
         } else if ours > theirs {
             let mut bytes = Vec::new();
             frame::encode_record(&RecordRef::Floor { partition: partition.0, version: ours }, &mut bytes);
-            self.push(bytes, |end| vec![Outgoing { end, partition, op: 0 }]).await?;
+            self.push(bytes, |end| vec![Outgoing { end, partition, op: 0, route: None }]).await?;
         }
         Ok(())
     }
@@ -310,7 +310,7 @@ impl Session {
                 let entry = entry.to_entry_with(|value| frame::share(&payload, value));
                 // The page it came in must not stay in memory for the sake of one key.
                 let key = Bytes::copy_from_slice(key);
-                records.push((n, Record::Entry { key, entry, answered: None }));
+                records.push((n, Record::Entry { key, entry, answered: None, counted: None }));
             }
         }
         self.counters.borrow_mut().add(Counter::SyncEntries, records.len() as u64);
@@ -326,11 +326,12 @@ impl Session {
         for (key, entry) in keys.iter().zip(&held) {
             // It may have been evicted or dropped meanwhile.
             if let Some(entry) = entry {
-                frame::encode_record(&RecordRef::Entry { key, entry: entry.as_ref(), answered: None }, &mut bytes);
+                let record = RecordRef::Entry { key, entry: entry.as_ref(), answered: None, counted: None };
+                frame::encode_record(&record, &mut bytes);
                 ends.push(bytes.len());
             }
         }
-        let outgoing = |(op, end): (u32, &usize)| Outgoing { end: *end, partition, op };
+        let outgoing = |(op, end): (u32, &usize)| Outgoing { end: *end, partition, op, route: None };
         self.push(bytes, |_| (0u32..).zip(&ends).map(outgoing).collect()).await
     }
 

@@ -97,6 +97,10 @@ counters! {
     LinksSilent => "links_silent",
     /// Entries that quorum reads carried to replicas that lacked them.
     ReadRepairs => "read_repairs",
+    /// Keys and entries refused because another coordinator has the key's lease.
+    LeasesRefused => "leases_refused",
+    /// Keys and entries refused because the sender counted by another route.
+    RoutesRefused => "routes_refused",
     /// Partitions compared with a replica and found equal.
     SyncsEqual => "sync_partitions_equal",
     /// Partitions compared with a replica and found apart.

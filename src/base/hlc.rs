@@ -22,6 +22,11 @@ impl Version {
     /// Older than every stamp.
     pub const ZERO: Self = Self { time: 0, origin: 0 };
 
+    /// Not newer than any stamp made at `ms` or later, newer than all made before.
+    pub fn earliest_at(ms: UnixMs) -> Self {
+        Self { time: ms << COUNTER_BITS, origin: 0 }
+    }
+
     /// The wall clock part.
     pub fn unix_ms(self) -> UnixMs {
         self.time >> COUNTER_BITS
@@ -59,6 +64,11 @@ impl Hlc {
     pub fn stamp(&mut self, now: UnixMs, seen: Version) -> Version {
         self.last = (now << COUNTER_BITS).max(self.last + 1).max(seen.time + 1);
         Version { time: self.last, origin: self.origin }
+    }
+
+    /// Whether the next stamp would be older than `bound`.
+    pub fn is_before(&self, now: UnixMs, bound: Version) -> bool {
+        (now << COUNTER_BITS).max(self.last + 1) < bound.time
     }
 
     /// Takes note of a version stamped elsewhere.

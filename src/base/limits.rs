@@ -45,6 +45,17 @@ pub const RECENT_REQUESTS_MAX: usize = 64 * 1024;
 /// How long; longer than any request may take.
 pub const RECENT_REQUEST_TTL: Duration = Duration::from_secs(30);
 
+/// Remote stamps further ahead than this are refused.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_millis(500);
+
+/// A replica keeps a key for the coordinator that surveyed it for this long: the time the coordinator has to begin, and as much again for
+/// its write to arrive.
+pub const LEASE_MAX: Duration = Duration::from_millis(400);
+/// What a coordinator stamps under a lease lies within this time of its ballot, so that the next holder knows what to stamp above.
+pub const LEASE_STAMPS_MAX: Duration = Duration::from_millis(300);
+/// Leases a store remembers. One more, and the oldest is forgotten: its holder has to survey again.
+pub const LEASES_MAX: usize = 64 * 1024;
+
 /// A link with requests outstanding that stays silent for this long is given up, so that the next replica can serve within 300 ms.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_millis(200);
 /// A link that stays silent for this long is closed, and what was under way on it left to synchronisation.

@@ -4,6 +4,7 @@ mod background;
 mod digest;
 mod eviction;
 mod execute;
+mod lease;
 mod packed;
 mod recent;
 mod segment;
@@ -13,8 +14,9 @@ mod table;
 
 pub use background::Turn;
 pub use digest::{LEAVES, LeafDigest, PartitionDigest};
+pub use lease::{Leased, Leases, stamps_below};
 pub use recent::{Outcome, RecentRequests};
-pub use store::{Applied, KeyPage, LeafPage, Restamped, Store, StoreConfig};
+pub use store::{Applied, KeyPage, LeafPage, Store, StoreConfig};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use ttl_cache::TtlCache;
 
-use crate::base::hlc::UnixMs;
+use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::limits::{RECENT_REQUEST_TTL, RECENT_REQUESTS_MAX};
 use crate::base::reply::ReplyKind;
@@ -27,6 +27,8 @@ pub struct Outcome {
     pub kind: ReplyKind,
     /// The encoded reply.
     pub reply: Bytes,
+    /// What it wrote; [`Version::ZERO`] if it changed nothing.
+    pub version: Version,
 }
 
 struct Remembered {
@@ -37,11 +39,16 @@ struct Remembered {
 /// Answers by request id, for [`RECENT_REQUEST_TTL`] and up to [`RECENT_REQUESTS_MAX`] of them.
 pub struct RecentRequests {
     cache: TtlCache<RequestId, Remembered, FixedState>,
+    /// How many are in the cache, which can't say.
+    held: usize,
+    /// The newest version among those forgotten.
+    forgotten: Version,
 }
 
 impl Default for RecentRequests {
     fn default() -> Self {
-        Self { cache: TtlCache::with_hasher(RECENT_REQUESTS_MAX, FixedState::default()) }
+        let cache = TtlCache::with_hasher(RECENT_REQUESTS_MAX, FixedState::default());
+        Self { cache, held: 0, forgotten: Version::ZERO }
     }
 }
 
@@ -54,17 +61,28 @@ impl RecentRequests {
     /// Remembers the answer to `id`. At the limit the oldest is forgotten.
     pub fn remember(&mut self, id: RequestId, outcome: Outcome, now: UnixMs) {
         for _ in 0..PURGED_PER_INSERT {
-            if !self.forget_oldest(now) {
+            if !self.forget_oldest(|oldest| over(oldest, now)) {
                 break;
             }
         }
-        self.cache.insert(id, Remembered { at: now, outcome }, NEVER);
+        if self.held >= RECENT_REQUESTS_MAX {
+            self.forget_oldest(|_| true);
+        }
+        self.held += usize::from(self.cache.insert(id, Remembered { at: now, outcome }, NEVER).is_none());
     }
 
-    /// Forgets the oldest if its lifetime is over.
-    fn forget_oldest(&mut self, now: UnixMs) -> bool {
-        let oldest = self.cache.iter().next().filter(|(_, remembered)| over(remembered, now)).map(|(id, _)| *id);
-        oldest.is_some_and(|id| self.cache.remove(&id).is_some())
+    /// Every request of the lifetime that wrote a newer version than this is remembered, of those there ever were.
+    pub fn forgotten(&self) -> Version {
+        self.forgotten
+    }
+
+    /// Forgets the oldest if it may go.
+    fn forget_oldest(&mut self, may_go: impl Fn(&Remembered) -> bool) -> bool {
+        let oldest = self.cache.iter().next().filter(|(_, remembered)| may_go(remembered)).map(|(id, _)| *id);
+        let Some(gone) = oldest.and_then(|id| self.cache.remove(&id)) else { return false };
+        self.held -= 1;
+        self.forgotten = self.forgotten.max(gone.outcome.version);
+        true
     }
 }
 
@@ -83,7 +101,7 @@ mod tests {
     }
 
     fn one(n: i64) -> Outcome {
-        Outcome { kind: ReplyKind::Int(n), reply: Bytes::from(format!(":{n}\r\n")) }
+        Outcome { kind: ReplyKind::Int(n), reply: Bytes::from(format!(":{n}\r\n")), version: Version::ZERO }
     }
 
     #[test]
@@ -110,5 +128,6 @@ mod tests {
         }
         assert_eq!(recent.cache.iter().count(), RECENT_REQUESTS_MAX);
         assert_eq!(recent.recall(id(12), LIFETIME_MS), None);
+        assert_eq!(recent.held, RECENT_REQUESTS_MAX);
     }
 }

@@ -48,20 +48,6 @@ pub enum Applied {
     },
 }
 
-/// What became of a [`Store::restamp`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restamped {
-    /// The key has this version now.
-    To(Version),
-    /// The key had changed meanwhile; nothing was done.
-    Moved,
-    /// The version to rise above lies too far ahead of this node's clock. Nothing was changed.
-    FarFuture {
-        /// How far, in milliseconds.
-        ahead_ms: u64,
-    },
-}
-
 /// A page of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPage {
@@ -287,24 +273,18 @@ impl Store {
         Applied::Newer
     }
 
-    /// Stamps what is under `key` again, above `seen`, if it still has version `ours`: a replica holds something newer than our stamp, and
-    /// the client was told that its write took effect. `mutated` is given the entry under its new version.
+    /// Stamps what is under `key` again if it still has version `ours`, and gives `mutated` the entry under its new version. False if the key
+    /// has changed meanwhile; nothing was done then.
     pub fn restamp(
         &mut self,
         key: &[u8],
         ours: Version,
-        seen: Version,
         now: UnixMs,
         mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
-    ) -> Restamped {
-        if let Err(far) = self.hlc.observe(now, seen) {
-            return Restamped::FarFuture { ahead_ms: far.ahead_ms };
-        }
+    ) -> bool {
         let table = self.index_of(key);
-        let Some(present) = self.tables[table].entry(key).filter(|entry| entry.version == ours) else {
-            return Restamped::Moved;
-        };
-        let version = self.hlc.stamp(now, seen.max(ours));
+        let Some(present) = self.tables[table].entry(key).filter(|entry| entry.version == ours) else { return false };
+        let version = self.hlc.stamp(now, ours);
         match present.body {
             BodyRef::Tombstone => self.tables[table].bury(key, version, &mut self.tally),
             BodyRef::Live { deadline, .. } => self.tables[table].restamp(key, version, deadline, &mut self.tally),
@@ -312,7 +292,29 @@ impl Store {
         if let Some(entry) = self.tables[table].entry(key) {
             mutated(key, entry);
         }
-        Restamped::To(version)
+        true
+    }
+
+    /// The version of whatever is under `key`, or [`Version::ZERO`].
+    pub fn version(&self, key: &[u8]) -> Version {
+        self.tables[self.index_of(key)].version(key).unwrap_or(Version::ZERO)
+    }
+
+    /// A version above everything stamped and seen here and above `above`: what this node writes on the strength of it is written later.
+    /// `None` if `above` lies too far ahead of this node's clock.
+    pub fn ballot(&mut self, above: Version, now: UnixMs) -> Option<Version> {
+        self.hlc.observe(now, above).ok()?;
+        Some(self.hlc.stamp(now, above))
+    }
+
+    /// Whether what is written now would be stamped before `bound`.
+    pub fn stamps_before(&self, bound: Version, now: UnixMs) -> bool {
+        self.hlc.is_before(now, bound)
+    }
+
+    /// What this store stamps with, [`Version::origin`].
+    pub fn origin(&self) -> u32 {
+        self.hlc.origin()
     }
 
     // ---- memory ----

@@ -8,7 +8,7 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::base::entry::Entry as Held;
+use crate::base::entry::Entry as Stored;
 use crate::base::hlc::Version;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
@@ -18,16 +18,15 @@ use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{
-    Answer, Answered, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies,
+    Answer, Answered, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies, Surveyed,
 };
 use crate::protocol::resp::Args;
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::Outcome;
 
 use super::super::local::Gone;
 use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
-use super::super::store::{self, Merge, Merged, Record};
+use super::super::store::{self, Held, Merge, Merged, Question, Record};
 use super::{Door, Entry, execute};
 
 type Answers = UnboundedSender<Bytes>;
@@ -101,6 +100,7 @@ fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch,
         requests,
         all_or_none: forward.all_or_none,
         retry: forward.retry,
+        begun_ms: forward.begun_ms,
         wire: forward.wire,
         level: forward.level,
         deadline,
@@ -153,10 +153,13 @@ fn by_shard(door: &Door, payload: &Bytes, records: &[RecordRef<'_>]) -> Result<V
     let mut shards: Vec<Vec<(u32, Record)>> = (0..local.stores.len()).map(|_| Vec::new()).collect();
     for (n, record) in (0u32..).zip(records) {
         let (partition, record) = match record {
-            RecordRef::Entry { key, entry, answered } => {
+            RecordRef::Entry { key, entry, answered, counted } => {
                 let answered = answered.map(|a| (a.request, a.kind, frame::share(payload, a.reply)));
                 let entry = entry.to_entry_with(|value| frame::share(payload, value));
-                (Partition::of(key), Record::Entry { key: frame::share(payload, key), entry, answered })
+                (
+                    Partition::of(key),
+                    Record::Entry { key: frame::share(payload, key), entry, answered, counted: *counted },
+                )
             }
             RecordRef::Floor { partition, version } if *partition < PARTITIONS => {
                 let partition = Partition(*partition);
@@ -194,18 +197,30 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
             Ok(ours) => reply(Answer::Membership(&ours)),
             Err(_) => reply(STOPPING),
         },
-        Ask::Entries(keys) => match survey(door, payload, &keys, &[]).await {
-            Ok((held, _)) => reply(Answer::Entries(holdings(&keys, &held))),
-            Err(Gone) => reply(STOPPING),
-        },
-        Ask::Survey { keys, requests } => match survey(door, payload, &keys, &requests).await {
-            Ok((held, answered)) => {
-                let answered = answered.iter().map(|(request, outcome)| Answered {
-                    request: *request,
-                    kind: outcome.kind,
-                    reply: &outcome.reply,
+        Ask::Entries(keys) => {
+            let have: Vec<Version> = keys.iter().map(|(_, have)| *have).collect();
+            let key = |(Key(key), _): &(Key<'_>, Version)| frame::share(payload, key);
+            match handles.local.peek(keys.iter().map(key).collect()).await {
+                Ok(held) => reply(Answer::Entries(have.iter().zip(&held).map(holding).collect())),
+                Err(Gone) => reply(STOPPING),
+            }
+        }
+        Ask::Survey { ballot, keys, requests } => match survey(door, payload, (ballot, &keys), &requests).await {
+            Ok(store::Surveyed { held, answered, known, .. }) => {
+                let answered = answered.iter().map(|(request, outcome)| {
+                    let answered = Answered { request: *request, kind: outcome.kind, reply: &outcome.reply };
+                    (answered, outcome.version)
                 });
-                reply(Answer::Survey { holdings: holdings(&keys, &held), answered: answered.collect() });
+                let holdings = keys.iter().zip(&held).map(|(asked, held)| match held {
+                    Held::Entry(entry) => holding((&asked.have, entry)),
+                    Held::Leased(above) => Holding::Leased { above: *above },
+                    Held::OtherRoute => Holding::OtherRoute,
+                });
+                let holdings = holdings.collect();
+                // Only a retry asks.
+                let asked = |n: u32| requests.iter().any(|(about, _)| *about == n);
+                let known = (0u32..).zip(known).filter_map(|(n, since)| Some((n, since?))).filter(|(n, _)| asked(*n));
+                reply(Answer::Survey { holdings, answered: answered.collect(), known: known.collect() });
             }
             Err(Gone) => reply(STOPPING),
         },
@@ -293,49 +308,56 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
     }
 }
 
-/// What this node holds for each key, and the requests it knows to be done; each request comes with the number of its key.
+/// What this node holds for each key and promises of it, and the requests it knows to be done; each of these comes with the number of its
+/// key.
 async fn survey(
     door: &Door,
     payload: &Bytes,
-    keys: &[(Key<'_>, Version)],
+    (ballot, keys): (Version, &[Surveyed<'_>]),
     requests: &[(u32, RequestId)],
-) -> Result<(Vec<Option<Held>>, Vec<(RequestId, Outcome)>), Gone> {
+) -> Result<store::Surveyed, Gone> {
     let local = &door.handles.local;
     let shard = |key: &[u8]| local.shard_of(Partition::of(key));
-    let mut shards: Vec<(Vec<Bytes>, Vec<usize>, Vec<RequestId>)> = vec![Default::default(); local.stores.len()];
-    for (n, (Key(key), _)) in keys.iter().enumerate() {
+    let mut shards: Vec<(Vec<Question>, Vec<usize>, Vec<RequestId>)> = vec![Default::default(); local.stores.len()];
+    for (n, Surveyed { key: Key(key), route, lease, .. }) in keys.iter().enumerate() {
         let (asked, places, _) = &mut shards[shard(key)];
-        asked.push(frame::share(payload, key));
+        asked.push(Question { key: frame::share(payload, key), route: *route, lease: *lease });
         places.push(n);
     }
     for (n, request) in requests {
-        if let Some((Key(key), _)) = keys.get(*n as usize) {
+        if let Some(Surveyed { key: Key(key), .. }) = keys.get(*n as usize) {
             shards[shard(key)].2.push(*request);
         }
     }
     let asked = shards.into_iter().enumerate().filter(|(_, (asked, ..))| !asked.is_empty());
-    let found = join_all(asked.map(async |(shard, (keys, places, requests))| {
-        (local.stores[shard].send(store::Survey { keys, requests }).await, places)
+    let found = join_all(asked.map(async |(shard, (questions, places, requests))| {
+        let survey = store::Survey { ballot: store::Ballot::Of(ballot), questions, requests };
+        (local.stores[shard].send(survey).await, places)
     }));
-    let (mut all, mut done) = (vec![None; keys.len()], Vec::new());
+    let mut all = store::Surveyed {
+        ballot,
+        held: vec![Held::OtherRoute; keys.len()],
+        answered: Vec::new(),
+        known: vec![None; keys.len()],
+    };
     for (surveyed, places) in found.await {
         let surveyed = surveyed?;
-        for (held, place) in surveyed.held.into_iter().zip(places) {
-            all[place] = held;
+        for ((held, known), place) in surveyed.held.into_iter().zip(surveyed.known).zip(places) {
+            (all.held[place], all.known[place]) = (held, known);
         }
-        done.extend(surveyed.answered);
+        all.answered.extend(surveyed.answered);
     }
-    Ok((all, done))
+    Ok(all)
 }
 
-fn holdings<'a>(keys: &[(Key<'_>, Version)], held: &'a [Option<Held>]) -> Vec<Holding<'a>> {
-    let holding = |((_, have), held): (&(Key<'_>, Version), &'a Option<Held>)| match held {
+/// What to say of an entry to somebody who has this version.
+fn holding<'a>((have, held): (&Version, &'a Option<Stored>)) -> Holding<'a> {
+    match held {
         Some(entry) if entry.version == *have => Holding::Same,
         Some(entry) => Holding::Entry(entry.as_ref()),
         None if *have == Version::ZERO => Holding::Same,
         None => Holding::Nothing,
-    };
-    keys.iter().zip(held).map(holding).collect()
+    }
 }
 
 /// A command of `trellis-cli`, answered in RESP3.

@@ -53,6 +53,8 @@ pub struct Outgoing {
     pub partition: Partition,
     /// The sender's number for the operation behind it.
     pub op: u32,
+    /// The mark of the route by which it counts; `None` if it does not, or by any.
+    pub route: Option<u32>,
 }
 
 /// The outcome of a [`Replicate`] above level one.
@@ -60,8 +62,17 @@ pub struct Outgoing {
 pub struct Committed {
     /// Operations whose level is out of reach.
     pub short: Vec<u32>,
-    /// Operations that lost to something newer on a replica, and its version.
+    /// Operations that lost to something newer on a replica, or had to be above it, and its version.
     pub newer: Vec<(u32, Version)>,
+    /// Operations that were counted by a route which is not, or no longer, that of enough replicas.
+    pub astray: Vec<u32>,
+}
+
+impl Committed {
+    /// Whether every record was acknowledged by as many as its level wants.
+    pub fn is_met(&self) -> bool {
+        self.short.is_empty() && self.astray.is_empty()
+    }
 }
 
 /// Entries for one peer, whatever the ring says; true once it has them all.

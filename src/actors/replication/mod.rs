@@ -167,11 +167,18 @@ impl Replication {
                 pending.outcome.newer.push((*op, version));
                 tally.acknowledge(peer)
             }
+            Verdict::Astray => {
+                pending.outcome.astray.push(*op);
+                tally.fail(peer)
+            }
             Verdict::Lost => tally.fail(peer),
         };
         pending.open -= usize::from(progress != Progress::Pending);
-        if progress == Progress::Unmeetable {
-            pending.outcome.short.push(*op);
+        match progress {
+            Progress::Unmeetable if !pending.outcome.astray.contains(op) => pending.outcome.short.push(*op),
+            // The others are enough.
+            Progress::Met => pending.outcome.astray.retain(|astray| astray != op),
+            Progress::Unmeetable | Progress::Pending => {}
         }
         self.conclude(ticket.tally);
     }
@@ -192,13 +199,13 @@ impl Replication {
         }
     }
 
-    /// Starts counting `tallies`, one per record with the sender's number for it.
-    fn count(&mut self, tallies: Vec<(Tally, u32)>, commit: oneshot::Sender<Committed>) -> u64 {
+    /// Starts counting `tallies`, one per record with the sender's number for it; those in `astray` can't be counted any more.
+    fn count(&mut self, tallies: Vec<(Tally, u32)>, astray: Vec<u32>, commit: oneshot::Sender<Committed>) -> u64 {
         let id = self.next_pending;
         self.next_pending += 1;
         let open = tallies.iter().filter(|(tally, _)| tally.progress() == Progress::Pending).count();
         let short = tallies.iter().filter(|(t, _)| t.progress() == Progress::Unmeetable).map(|(_, op)| *op).collect();
-        let outcome = Committed { short, newer: Vec::new() };
+        let outcome = Committed { short, newer: Vec::new(), astray };
         self.pending.insert(id, Pending { tallies, open, outcome, commit: Some(commit) });
         id
     }
@@ -317,12 +324,16 @@ impl Handler<Replicate> for Replication {
     fn handle(&mut self, sent: Replicate, ctx: &mut Self::Context) {
         let view = self.view.clone();
         let pending = sent.commit.map(|commit| {
+            let current = |record: &Outgoing| record.route.is_none_or(|mark| mark == view.route(record.partition).mark);
             let tally = |record: &Outgoing| {
-                let mut tally = Tally::new(view.route(record.partition).write(sent.level));
+                let required = view.route(record.partition).write(sent.level);
+                let mut tally = Tally::new(if current(record) { required } else { Required::one_of(view.me) });
                 tally.acknowledge(view.me);
                 (tally, record.op)
             };
-            self.count(sent.records.iter().map(tally).collect(), commit)
+            // Counted by a route that has changed since; it goes to the replicas by the new one all the same.
+            let astray = sent.records.iter().filter(|record| !current(record)).map(|record| record.op).collect();
+            self.count(sent.records.iter().map(tally).collect(), astray, commit)
         });
         let mut start = 0;
         for (n, record) in sent.records.iter().enumerate() {
@@ -350,7 +361,7 @@ impl Handler<Push> for Replication {
     fn handle(&mut self, push: Push, ctx: &mut Self::Context) -> Self::Result {
         let (commit, committed) = oneshot::channel();
         let alone = || Tally::new(Required::one_of(push.peer));
-        let id = self.count(push.records.iter().map(|record| (alone(), record.op)).collect(), commit);
+        let id = self.count(push.records.iter().map(|record| (alone(), record.op)).collect(), Vec::new(), commit);
         let mut start = 0;
         for (n, record) in push.records.iter().enumerate() {
             let ticket = Ticket { tally: id, op: u32::try_from(n).expect("pages are bounded") };
@@ -362,7 +373,7 @@ impl Handler<Push> for Replication {
         }
         self.conclude(id);
         self.flush();
-        Box::pin(async move { committed.await.is_ok_and(|outcome| outcome.short.is_empty()) })
+        Box::pin(async move { committed.await.is_ok_and(|outcome| outcome.is_met()) })
     }
 }
 

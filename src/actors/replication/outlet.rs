@@ -13,8 +13,8 @@ use crate::base::slot::Partition;
 use crate::cluster::outbox::{Outbox, Posted, Ticket};
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::view::PeerIx;
-use crate::protocol::native::Ask;
 use crate::protocol::native::frame::{self, Call};
+use crate::protocol::native::{Ask, Refusal};
 
 use super::LinkError;
 
@@ -30,6 +30,8 @@ pub(super) enum Verdict {
     Merged,
     /// The replica has something newer.
     Newer(Version),
+    /// It counts by another route.
+    Astray,
     /// It may or may not have it, or refused it.
     Lost,
 }
@@ -215,15 +217,14 @@ impl Outlet {
         &mut self,
         sequence: u64,
         newer: &[(u32, Version)],
-        refused: &[u32],
+        refused: &[(u32, Refusal)],
     ) -> Vec<(Ticket, Verdict)> {
         let posted = self.outbox.acknowledged(sequence);
         self.unacknowledged = self.unacknowledged.saturating_sub(usize::from(!posted.is_empty()));
-        for (n, _) in newer {
-            if let Some(posted) = posted.get(*n as usize) {
-                // The replica knows something its coordinator does not.
-                self.outbox.mark_diverged(posted.partition);
-            }
+        let apart = newer.iter().map(|(n, _)| *n).chain(refused.iter().map(|(n, _)| *n));
+        for posted in apart.filter_map(|n| posted.get(n as usize)) {
+            // The replica knows something its coordinator does not, or the reverse.
+            self.outbox.mark_diverged(posted.partition);
         }
         for (sequence, sender) in std::mem::take(&mut self.drained) {
             if self.outbox.is_acknowledged_to(sequence) {
@@ -232,12 +233,13 @@ impl Outlet {
                 self.drained.push((sequence, sender));
             }
         }
-        let verdict = |n: u32| {
-            if refused.contains(&n) {
-                Verdict::Lost
-            } else {
-                newer.iter().find(|(index, _)| *index == n).map_or(Verdict::Merged, |(_, v)| Verdict::Newer(*v))
-            }
+        let newer: BTreeMap<u32, Version> = newer.iter().copied().collect();
+        let refused: BTreeMap<u32, Refusal> = refused.iter().copied().collect();
+        let verdict = |n: u32| match (refused.get(&n), newer.get(&n)) {
+            (Some(Refusal::Route), _) => Verdict::Astray,
+            (Some(Refusal::FarFuture | Refusal::Lease), _) => Verdict::Lost,
+            (None, Some(version)) => Verdict::Newer(*version),
+            (None, None) => Verdict::Merged,
         };
         (0u32..).zip(posted).filter_map(|(n, posted)| posted.ticket.map(|ticket| (ticket, verdict(n)))).collect()
     }

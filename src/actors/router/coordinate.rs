@@ -1,50 +1,44 @@
-//! Executes operations this node coordinates, at any level. At level one that is one message to the store. Above it: look first at what
-//! the others hold, where an operation depends on it; execute; wait until enough replicas have the outcome; and stamp again where a replica
-//! turns out to hold something newer. What is enough stands in `cluster::tally`.
+//! Executes operations this node coordinates, at any level. At level one that is one message to the store. Above it: survey what an
+//! operation depends on, execute, and wait until enough replicas have the outcome. What is enough stands in `cluster::tally`; why two
+//! coordinators do not undo each other's work, in `storage::lease`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
 
 use crate::base::counters::Counter;
-use crate::base::entry::Entry;
 use crate::base::hlc::Version;
-use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::limits::LINK_SILENCE_MAX;
 use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
-use crate::cluster::tally::{Progress, Tally};
-use crate::cluster::view::{PeerIx, Required, View};
-use crate::protocol::native::frame::{self, Call};
-use crate::protocol::native::{Answer, Answered, Ask, Holding, Key, Message as Native, RecordRef};
+use crate::cluster::view::{Required, View};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::Outcome;
 
-use super::super::replication::{CallPeer, Committed, Outgoing, Push};
-use super::super::store::{Execute, Executed, Merge, Peek, Record, Remember, Restamp};
+use super::super::replication::Committed;
+use super::super::store::{Execute, Executed, Grounds, Restamp};
+use super::survey::{self, Found, Inquiry, Obstacle};
 use super::{Desk, Ops, STOPPING, Terms, errors};
 
-/// Rounds of stamping anew before the client is told that the outcome is unknown.
-const RESTAMPS_MAX: usize = 3;
-
-/// Rounds of looking before an operation that always came too late is given up.
-const SURVEYS_MAX: usize = 5;
+/// Rounds of proposing a write again before the client is told that the outcome is unknown.
+const PROPOSALS_MAX: usize = 3;
+/// Wait before another look when a key is another coordinator's, or views differ. Grows with each look, up to the second.
+const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(40)];
 
 const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
 const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
 const NO_QUORUM_AFTER: &str = "NOQUORUM too few replicas took the write, applied: unknown";
 const TIMEOUT_BEFORE: &str = "TIMEOUT replicas did not answer in time, applied: no";
 const TIMEOUT_AFTER: &str = "TIMEOUT replicas did not acknowledge the write in time, applied: unknown";
+const NOT_CONFIRMED: &str = "NOQUORUM what was read could not be confirmed by enough replicas, applied: no";
 
 /// Executes operations of any of this node's partitions, in order per partition.
-pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Terms) -> ReplyBuf {
+pub(super) async fn all_here(desk: &Rc<Desk>, view: &Arc<View>, ops: Ops, terms: Terms) -> ReplyBuf {
     let shards = desk.local.stores.len();
     let shard = |ops: &Ops, n: usize| desk.local.shard_of(Partition::of(&ops.ops[n].key));
     let first = shard(&ops, 0);
@@ -59,6 +53,7 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Term
         group.ops.push(op);
         group.requests.push(requests.next().flatten());
         group.retry = ops.retry;
+        group.begun_ms = ops.begun_ms;
         places.push(n);
     }
     let groups = groups.into_iter().enumerate().filter(|(_, (ops, _))| !ops.ops.is_empty());
@@ -76,277 +71,225 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &View, ops: Ops, terms: Term
     out
 }
 
-async fn on_shard(desk: &Rc<Desk>, view: &View, shard: usize, ops: Ops, terms: Terms) -> ReplyBuf {
-    let replies = if ops.all_or_none { 1 } else { ops.ops.len() };
-    let careful = terms.level != Level::One && !view.is_sovereign();
-    for _ in 0..SURVEYS_MAX {
-        let begun = desk.clock.monotonic();
-        if careful && let Err(refusal) = prepare(desk, view, shard, &ops, terms).await {
-            return errors(terms.wire, replies, refusal);
-        }
-        // What was surveyed holds for as long as others do not take this node for gone. A process that was stopped in between looks again.
-        let fresh = careful.then(|| begun + LINK_SILENCE_MAX);
-        let sent = desk.local.stores[shard].send(Execute {
-            ops: ops.ops.clone(),
-            requests: ops.requests.clone(),
-            all_or_none: ops.all_or_none,
-            wire: terms.wire,
-            level: terms.level,
-            deadline: terms.deadline,
-            start_by: terms.start_by.into_iter().chain(fresh).min(),
-        });
-        match sent.await {
-            Ok(executed) if executed.late => {
-                if terms.start_by.is_some_and(|start_by| start_by < desk.clock.monotonic()) {
-                    break;
-                }
-            }
-            Ok(executed) => return acknowledged(desk, shard, executed, &ops.ops, (begun, terms)).await,
-            Err(_) => return errors(terms.wire, replies, STOPPING),
+async fn on_shard(desk: &Rc<Desk>, view: &Arc<View>, shard: usize, ops: Ops, terms: Terms) -> ReplyBuf {
+    if terms.level == Level::One || view.is_sovereign() {
+        return match desk.local.stores[shard].send(execute(&ops, terms, None)).await {
+            Ok(executed) if executed.late => late(desk, &ops, terms),
+            Ok(executed) => executed.replies,
+            Err(_) => errors(terms.wire, ops.replies(), STOPPING),
+        };
+    }
+    match tokio::time::timeout_at(terms.deadline, carefully(desk, shard, &ops, terms)).await {
+        Ok(Ok((executed, found))) => acknowledged(desk, shard, executed, &ops, (found, terms)).await,
+        Ok(Err(refusal)) => errors(terms.wire, ops.replies(), refusal),
+        Err(_) => {
+            desk.count(Counter::Timeout, 1);
+            errors(terms.wire, ops.replies(), TIMEOUT_BEFORE)
         }
     }
-    desk.count(Counter::Timeout, replies as u64);
-    errors(terms.wire, replies, LATE)
 }
 
-/// Makes sure that the level can be met, and that this node holds the newest of what enough replicas hold for every key an operation
-/// depends on. After an error nothing was done.
-async fn prepare(desk: &Rc<Desk>, view: &View, shard: usize, ops: &Ops, terms: Terms) -> Result<(), &'static str> {
-    let mut reads: BTreeMap<Bytes, (Tally, Vec<RequestId>)> = BTreeMap::new();
+fn late(desk: &Desk, ops: &Ops, terms: Terms) -> ReplyBuf {
+    desk.count(Counter::Timeout, ops.replies() as u64);
+    errors(terms.wire, ops.replies(), LATE)
+}
+
+fn execute(ops: &Ops, terms: Terms, grounds: Option<Grounds>) -> Execute {
+    Execute {
+        ops: ops.ops.clone(),
+        requests: ops.requests.clone(),
+        all_or_none: ops.all_or_none,
+        wire: terms.wire,
+        level: terms.level,
+        deadline: terms.deadline,
+        start_by: terms.start_by,
+        grounds,
+    }
+}
+
+/// Surveys and executes, again and again while another coordinator has a key or views differ. After an error nothing was done.
+async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Result<(Executed, Found), &'static str> {
+    let mut above = Version::ZERO;
+    // Blind writes are tried without a survey first.
+    let mut all = false;
+    let mut pause = PAUSE[0];
+    loop {
+        // What differed may have been settled meanwhile.
+        let view = desk.view.load_full();
+        let begun = desk.clock.monotonic();
+        // After that moment the sender may have gone to another coordinator.
+        let retry = ops.retry || terms.start_by.is_some_and(|start_by| start_by <= begun);
+        all |= retry;
+        let inquiries = inquiries(desk, &view, ops, (terms.level, all, retry))?;
+        let surveyed = !inquiries.is_empty();
+        let found = match survey::take(desk, &view, shard, inquiries, (terms.level, above)).await {
+            Ok(found) => found,
+            Err(Obstacle::Refusal(refusal)) => return Err(refusal),
+            Err(Obstacle::Passing(theirs)) => {
+                above = above.max(theirs);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE[1]);
+                continue;
+            }
+        };
+        // What was surveyed holds for a while.
+        let fresh = surveyed.then(|| begun + LINK_SILENCE_MAX);
+        let terms =
+            Terms { start_by: if all { fresh } else { terms.start_by.into_iter().chain(fresh).min() }, ..terms };
+        let grounds = grounds(&view, ops, &found, all);
+        let executed = desk.local.stores[shard].send(execute(ops, terms, Some(grounds))).await.map_err(|_| STOPPING)?;
+        if !executed.late {
+            return Ok((executed, found));
+        }
+        all = true;
+    }
+}
+
+/// What has to be known before these operations are executed. An error means that their level can't be met.
+fn inquiries(
+    desk: &Desk,
+    view: &View,
+    ops: &Ops,
+    (level, all, retry): (Level, bool, bool),
+) -> Result<BTreeMap<Bytes, Inquiry>, &'static str> {
+    let mut inquiries: BTreeMap<Bytes, Inquiry> = BTreeMap::new();
     for (n, op) in ops.ops.iter().enumerate() {
         let route = view.route(Partition::of(&op.key));
         // A node that nobody has told of a cluster yet knows no holders; its own majority of one says nothing.
         let known = !route.holders.is_empty();
-        if !known || op.act.writes() && !reachable(view, route.write(terms.level)) {
+        if !known || op.act.writes() && !reachable(view, route.write(level)) {
             desk.count(Counter::NoQuorum, 1);
             return Err(NO_QUORUM_BEFORE);
         }
-        if op.act.reads() || ops.all_or_none || ops.retry {
-            let (_, requests) = reads.entry(op.key.clone()).or_insert_with(|| {
-                let mut tally = Tally::new(route.read(terms.level));
-                tally.acknowledge(view.me);
-                (tally, Vec::new())
-            });
-            requests.extend(ops.requests.get(n).copied().flatten());
+        if op.act.reads() || ops.all_or_none || all {
+            let inquiry = inquiries.entry(op.key.clone()).or_default();
+            inquiry.requests.extend(ops.requests.get(n).copied().flatten());
+            inquiry.begun_ms = retry.then_some(ops.begun_ms);
         }
     }
-    if reads.is_empty() {
-        return Ok(());
+    for op in ops.ops.iter().filter(|op| op.act.writes()) {
+        inquiries.entry(op.key.clone()).and_modify(|inquiry| inquiry.lease = true);
     }
-    match tokio::time::timeout_at(terms.deadline, catch_up(desk, view, shard, reads, terms.level)).await {
-        Ok(caught_up) => caught_up,
-        Err(_) => {
-            desk.count(Counter::Timeout, 1);
-            Err(TIMEOUT_BEFORE)
-        }
-    }
+    Ok(inquiries)
 }
 
 fn reachable(view: &View, required: Required) -> bool {
     required.sets.iter().all(|(set, needed)| set.iter().filter(|peer| view.is_alive(**peer)).count() >= *needed)
 }
 
-/// What the replicas hold for the keys of a read.
-struct Survey {
-    keys: Vec<Bytes>,
-    /// Requests about each key. One that another coordinator has done, whose effect we may find below, must not be done again.
-    requests: Vec<Vec<RequestId>>,
-    answered: Vec<(RequestId, Outcome)>,
-    ours: Vec<Option<Entry>>,
-    /// Per peer that answered, per key it was asked: its number and the version there.
-    theirs: BTreeMap<PeerIx, Vec<(usize, Version)>>,
-    newer: BTreeMap<usize, Entry>,
-}
-
-impl Survey {
-    /// The newest version of a key that anybody who answered holds.
-    fn newest(&self, n: usize) -> Version {
-        let ours = self.ours[n].as_ref().map_or(Version::ZERO, |entry| entry.version);
-        self.newer.get(&n).map_or(ours, |entry| entry.version.max(ours))
+fn grounds(view: &View, ops: &Ops, found: &Found, all: bool) -> Grounds {
+    let leased = |op: &Op| (all || found.newest.contains_key(&op.key)) && op.act.writes();
+    Grounds {
+        routes: ops.ops.iter().map(|op| view.route(Partition::of(&op.key)).mark).collect(),
+        leased: ops.ops.iter().map(leased).collect(),
+        ballot: found.ballot,
+        settled: found.settled.clone(),
     }
 }
 
-/// Asks replicas until each key's tally is met, merges what is newer than ours, and brings those that are behind up to it, so that no
-/// later read of as many replicas can go backwards.
-async fn catch_up(
-    desk: &Rc<Desk>,
-    view: &View,
-    shard: usize,
-    reads: BTreeMap<Bytes, (Tally, Vec<RequestId>)>,
-    level: Level,
-) -> Result<(), &'static str> {
-    let (keys, reads): (Vec<Bytes>, Vec<(Tally, Vec<RequestId>)>) = reads.into_iter().unzip();
-    let (mut tallies, requests): (Vec<Tally>, Vec<Vec<RequestId>>) = reads.into_iter().unzip();
-    let store = &desk.local.stores[shard];
-    let ours = store.send(Peek(keys.clone())).await.map_err(|_| STOPPING)?;
-    let mut survey =
-        Survey { keys, requests, answered: Vec::new(), ours, theirs: BTreeMap::new(), newer: BTreeMap::new() };
-    let mut asks: FuturesUnordered<_> =
-        questions(view, &survey).map(|(peer, asked)| ask(desk, peer, asked, &survey)).collect();
-    let mut answers = Vec::new();
-    while tallies.iter().any(|tally| tally.progress() == Progress::Pending) {
-        let Some((peer, asked, answer)) = asks.next().await else { break };
-        for n in &asked {
-            if answer.is_some() {
-                tallies[*n].acknowledge(peer)
-            } else {
-                tallies[*n].fail(peer)
-            };
-        }
-        answers.extend(answer.map(|answer| (peer, asked, answer)));
-    }
-    drop(asks);
-    if tallies.iter().any(|tally| tally.progress() != Progress::Met) {
-        desk.count(Counter::NoQuorum, 1);
-        return Err(NO_QUORUM_BEFORE);
-    }
-    for (peer, asked, payload) in answers {
-        digest(&mut survey, peer, &asked, &payload);
-    }
-    if !survey.answered.is_empty() {
-        store.do_send(Remember(std::mem::take(&mut survey.answered)));
-    }
-    if !survey.newer.is_empty() {
-        let record = |(n, entry): (&usize, &Entry)| {
-            (*n as u32, Record::Entry { key: survey.keys[*n].clone(), entry: entry.clone(), answered: None })
-        };
-        let merged = store.send(Merge(survey.newer.iter().map(record).collect())).await.map_err(|_| STOPPING)?;
-        if !merged.refused.is_empty() {
-            return Err("NOQUORUM a replica holds a version from the far future, applied: no");
-        }
-    }
-    repair(desk, view, &survey, level).await
-}
-
-/// Which keys to ask each living replica about.
-fn questions<'a>(view: &'a View, survey: &'a Survey) -> impl Iterator<Item = (PeerIx, Vec<usize>)> + 'a {
-    let mut asked: BTreeMap<PeerIx, Vec<usize>> = BTreeMap::new();
-    for (n, key) in survey.keys.iter().enumerate() {
-        for (set, _) in view.route(Partition::of(key)).read(Level::All).sets {
-            for peer in set.into_iter().filter(|peer| *peer != view.me) {
-                asked.entry(peer).or_default().push(n);
-            }
-        }
-    }
-    asked.into_iter()
-}
-
-async fn ask(desk: &Desk, peer: PeerIx, asked: Vec<usize>, survey: &Survey) -> (PeerIx, Vec<usize>, Option<Bytes>) {
-    let have = |n: &usize| survey.ours[*n].as_ref().map_or(Version::ZERO, |entry| entry.version);
-    let keys = asked.iter().map(|n| (Key(&survey.keys[*n]), have(n))).collect();
-    let about = |(at, n): (u32, &usize)| survey.requests[*n].iter().map(move |request| (at, *request));
-    let requests = (0u32..).zip(&asked).flat_map(about).collect();
-    let call = CallPeer { peer, call: Call::ask(&Ask::Survey { keys, requests }) };
-    let answer = desk.replication.send(call).await;
-    (peer, asked, answer.ok().and_then(Result::ok))
-}
-
-/// Notes what a replica answered.
-fn digest(survey: &mut Survey, peer: PeerIx, asked: &[usize], payload: &Bytes) {
-    let Ok(Native::Answer { answer: Answer::Survey { holdings, answered }, .. }) = frame::decode(payload) else {
-        return;
-    };
-    let outcome = |a: &Answered<'_>| Outcome { kind: a.kind, reply: Bytes::copy_from_slice(a.reply) };
-    survey.answered.extend(answered.iter().map(|answered| (answered.request, outcome(answered))));
-    let mut versions = Vec::with_capacity(asked.len());
-    for (n, holding) in asked.iter().zip(holdings) {
-        let ours = survey.ours[*n].as_ref();
-        let version = match holding {
-            Holding::Nothing => Version::ZERO,
-            Holding::Same => ours.map_or(Version::ZERO, |entry| entry.version),
-            Holding::Entry(entry) => {
-                let beats = |best: Option<&Entry>| best.is_none_or(|best| entry.merge_order(&best.as_ref()).is_gt());
-                if beats(survey.newer.get(n).or(ours)) {
-                    survey.newer.insert(*n, entry.to_entry());
-                }
-                entry.version
-            }
-        };
-        versions.push((*n, version));
-    }
-    survey.theirs.insert(peer, versions);
-}
-
-/// Sends the newest version to every replica that answered with an older one, and sees that enough hold it then.
-async fn repair(desk: &Rc<Desk>, view: &View, survey: &Survey, level: Level) -> Result<(), &'static str> {
-    let mut pushes = Vec::new();
-    for (peer, versions) in &survey.theirs {
-        let (mut bytes, mut records) = (Vec::new(), Vec::new());
-        for (n, _) in versions.iter().filter(|(n, version)| *version < survey.newest(*n)) {
-            let Some(entry) = survey.newer.get(n).or(survey.ours[*n].as_ref()) else { continue };
-            let key = &survey.keys[*n];
-            frame::encode_record(&RecordRef::Entry { key, entry: entry.as_ref(), answered: None }, &mut bytes);
-            records.push(Outgoing { end: bytes.len(), partition: Partition::of(key), op: *n as u32 });
-        }
-        if !records.is_empty() {
-            desk.count(Counter::ReadRepairs, records.len() as u64);
-            let push = desk.replication.send(Push { peer: *peer, bytes, records });
-            pushes.push(async move { (*peer, push.await.unwrap_or(false)) });
-        }
-    }
-    let pushed: BTreeMap<PeerIx, bool> = join_all(pushes).await.into_iter().collect();
-    for (n, key) in survey.keys.iter().enumerate() {
-        let mut tally = Tally::new(view.route(Partition::of(key)).read(level));
-        tally.acknowledge(view.me);
-        for (peer, versions) in &survey.theirs {
-            let current = versions.iter().any(|(asked, version)| *asked == n && *version >= survey.newest(n));
-            if current || pushed.get(peer) == Some(&true) {
-                tally.acknowledge(*peer);
-            }
-        }
-        if tally.progress() != Progress::Met {
-            return Err("NOQUORUM replicas were found apart and could not be brought together, applied: no");
-        }
-    }
-    Ok(())
-}
-
-/// Waits for the acknowledgements and puts errors where they did not come.
+/// Waits for the acknowledgements, confirms what was read, and puts errors where that did not succeed.
 async fn acknowledged(
     desk: &Rc<Desk>,
     shard: usize,
     mut executed: Executed,
-    ops: &[Op],
-    (begun, terms): (Instant, Terms),
+    ops: &Ops,
+    (found, terms): (Found, Terms),
 ) -> ReplyBuf {
     let replies = std::mem::take(&mut executed.replies);
     let mut failed: BTreeMap<u32, &'static str> = BTreeMap::new();
-    for round in 0..=RESTAMPS_MAX {
+    if !confirmed(desk, shard, &executed, ops, (&found, terms)).await {
+        failed.extend(executed.read.iter().map(|(n, _)| (*n, NOT_CONFIRMED)));
+    }
+    for proposal in 0..PROPOSALS_MAX {
         let Some(commit) = executed.commit.take() else { break };
-        let outcome = match tokio::time::timeout_at(terms.deadline, commit).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => {
-                failed.extend(executed.written.iter().map(|(n, _)| (*n, TIMEOUT_AFTER)));
-                break;
-            }
+        let Ok(Ok(Committed { short, newer, astray })) = tokio::time::timeout_at(terms.deadline, commit).await else {
+            failed.extend(executed.written.iter().map(|(n, _)| (*n, TIMEOUT_AFTER)));
+            break;
         };
-        let Committed { short, newer } = outcome;
         failed.extend(short.into_iter().map(|n| (n, NO_QUORUM_AFTER)));
-        if newer.is_empty() {
+        let mut again: BTreeMap<u32, Version> = executed.written.iter().copied().collect();
+        again.retain(|n, _| astray.contains(n) || newer.iter().any(|(lost, _)| lost == n));
+        if again.is_empty() {
             break;
         }
-        // Only what depends on nothing may be lifted above what came after it, and only while nobody can have been asked instead: else
-        // a stopped process that goes on would undo what others have acknowledged meanwhile.
-        let may_rise = |n: &u32| ops.get(*n as usize).is_some_and(|op| !op.act.reads());
-        let too_late = begun.elapsed() > LINK_SILENCE_MAX;
-        if round == RESTAMPS_MAX || too_late || !newer.iter().all(|(n, _)| may_rise(n)) {
-            failed.extend(newer.into_iter().map(|(n, _)| (n, TIMEOUT_AFTER)));
-            break;
-        }
-        let written: BTreeMap<u32, Version> = executed.written.iter().copied().collect();
-        let again = newer
-            .into_iter()
-            .filter_map(|(n, seen)| Some((n, ops.get(n as usize)?.key.clone(), *written.get(&n)?, seen)))
-            .collect();
-        match desk.local.stores[shard].send(Restamp { keys: again, level: terms.level }).await {
-            Ok(stamped) => executed = stamped,
-            Err(_) => {
-                failed.extend(written.into_keys().map(|n| (n, TIMEOUT_AFTER)));
-                break;
-            }
+        failed.extend(again.keys().map(|n| (*n, TIMEOUT_AFTER)));
+        if proposal + 1 < PROPOSALS_MAX {
+            let above = newer.iter().map(|(_, version)| *version).max().unwrap_or(Version::ZERO);
+            let proposed = propose_again(desk, shard, ops, &again, (terms, above));
+            let Ok(Some(proposed)) = tokio::time::timeout_at(terms.deadline, proposed).await else { break };
+            failed.retain(|n, _| proposed.written.iter().all(|(written, _)| written != n));
+            executed = proposed;
         }
     }
     if failed.is_empty() { replies } else { with_errors(desk, replies, &failed, terms) }
+}
+
+/// What an operation read may be newer than what was surveyed: written here, and not yet held by enough others. Then they are asked again.
+async fn confirmed(
+    desk: &Rc<Desk>,
+    shard: usize,
+    executed: &Executed,
+    ops: &Ops,
+    (found, terms): (&Found, Terms),
+) -> bool {
+    let is_newer = |(n, version): &&(u32, Version)| {
+        let key = &ops.ops[*n as usize].key;
+        found.newest.get(key).is_none_or(|surveyed| version > surveyed)
+    };
+    let newer: Vec<&Bytes> = executed.read.iter().filter(is_newer).map(|(n, _)| &ops.ops[*n as usize].key).collect();
+    if newer.is_empty() {
+        return true;
+    }
+    let mut pause = PAUSE[0];
+    let look = async {
+        loop {
+            let view = desk.view.load_full();
+            let inquiries = newer.iter().map(|key| ((*key).clone(), Inquiry::default())).collect();
+            match survey::take(desk, &view, shard, inquiries, (terms.level, Version::ZERO)).await {
+                Ok(_) => return true,
+                Err(Obstacle::Refusal(_)) => return false,
+                Err(Obstacle::Passing(_)) => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(PAUSE[1]);
+        }
+    };
+    tokio::time::timeout_at(terms.deadline, look).await.unwrap_or(false)
+}
+
+/// Proposes writes again that were stamped too low, or counted by a route that has changed: under a lease, and only those that are still
+/// the newest there is. What another has come to stand upon, or to overrule, is not ours to lift.
+async fn propose_again(
+    desk: &Rc<Desk>,
+    shard: usize,
+    ops: &Ops,
+    again: &BTreeMap<u32, Version>,
+    (terms, mut above): (Terms, Version),
+) -> Option<Executed> {
+    let key = |n: &u32| ops.ops.get(*n as usize).map(|op| op.key.clone());
+    let mut pause = PAUSE[0];
+    loop {
+        let view = desk.view.load_full();
+        let inquiry = || Inquiry { lease: true, ..Inquiry::default() };
+        let inquiries = again.keys().filter_map(key).map(|key| (key, inquiry())).collect();
+        match survey::take(desk, &view, shard, inquiries, (terms.level, above)).await {
+            Ok(found) => {
+                let newest = |(n, ours): (&u32, &Version)| {
+                    let key = key(n)?;
+                    (found.newest.get(&key) == Some(ours)).then_some((*n, key, *ours))
+                };
+                let keys: Vec<(u32, Bytes, Version)> = again.iter().filter_map(newest).collect();
+                let routes = keys.iter().map(|(_, key, _)| view.route(Partition::of(key)).mark).collect();
+                let leased = vec![true; keys.len()];
+                let grounds = Grounds { routes, leased, ballot: found.ballot, settled: BTreeMap::new() };
+                let restamp = Restamp { keys, grounds, level: terms.level };
+                return desk.local.stores[shard].send(restamp).await.ok();
+            }
+            Err(Obstacle::Refusal(_)) => return None,
+            Err(Obstacle::Passing(theirs)) => above = above.max(theirs),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE[1]);
+    }
 }
 
 fn with_errors(desk: &Desk, replies: ReplyBuf, failed: &BTreeMap<u32, &'static str>, terms: Terms) -> ReplyBuf {
@@ -356,7 +299,7 @@ fn with_errors(desk: &Desk, replies: ReplyBuf, failed: &BTreeMap<u32, &'static s
         let failure = if all_or_none { failed.values().next() } else { failed.get(&(n as u32)) };
         match failure {
             Some(error) if replies.kind(n) != Some(ReplyKind::Error) => {
-                desk.count(if *error == TIMEOUT_AFTER { Counter::Timeout } else { Counter::NoQuorum }, 1);
+                desk.count(if error.starts_with("TIMEOUT") { Counter::Timeout } else { Counter::NoQuorum }, 1);
                 out.reply(ReplyRef::Error((*error).into()));
             }
             _ => out.append(&replies, n..n + 1),

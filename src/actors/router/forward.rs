@@ -46,6 +46,8 @@ enum Met {
 pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> ReplyBuf {
     let total = ops.ops.len();
     let all_or_none = ops.all_or_none;
+    let begun_ms = desk.clock.unix_ms();
+    ops.begun_ms = begun_ms;
     // Where the operations still to be done stand in the whole, and whether they may have been done.
     let mut places: Vec<usize> = (0..total).collect();
     let mut unknown = vec![false; total];
@@ -86,7 +88,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         if ops.ops.is_empty() || desk.clock.monotonic() + PAUSE >= terms.deadline {
             break;
         }
-        ops.all_or_none = all_or_none;
+        (ops.all_or_none, ops.begun_ms) = (all_or_none, begun_ms);
         ops.retry = unknown.contains(&true);
         desk.count(Counter::OpsRetried, ops.ops.len() as u64);
         if attempt > 0 {
@@ -130,6 +132,7 @@ fn split(
         group.requests.push(request);
         group.all_or_none = ops.all_or_none;
         group.retry = ops.retry;
+        group.begun_ms = ops.begun_ms;
         group_places.push(place);
     }
     groups.into_iter().map(|((to, _), (group, places))| (to, group, places)).collect()
@@ -146,6 +149,7 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
         router: desk.id,
         all_or_none: group.all_or_none,
         retry: group.retry,
+        begun_ms: group.begun_ms,
         ops: group.ops.iter().zip(&group.requests).map(|(op, request)| (sequence(request), borrow(op))).collect(),
     };
     desk.count(Counter::OpsForwarded, group.ops.len() as u64);

@@ -71,6 +71,7 @@ fn straight(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms, shard: usize) 
         level: Level::One,
         deadline: terms.deadline,
         start_by: None,
+        grounds: None,
     });
     Box::pin(
         async move { sent.await.map_or_else(|_| errors(terms.wire, count, STOPPING), |executed| executed.replies) },

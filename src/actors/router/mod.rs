@@ -8,6 +8,7 @@ mod cluster_wide;
 mod coordinate;
 mod forward;
 mod gather;
+mod survey;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
+use crate::base::hlc::UnixMs;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::limits::{LINK_RETRY_AFTER, LINK_SILENCE_MAX};
@@ -65,6 +67,8 @@ pub struct PeerBatch {
     pub all_or_none: bool,
     /// An earlier attempt may have been done by another coordinator.
     pub retry: bool,
+    /// When the sender first began with them, in Unix milliseconds.
+    pub begun_ms: UnixMs,
     /// How to encode the replies.
     pub wire: Wire,
     /// Wanted acknowledgements.
@@ -99,6 +103,15 @@ struct Ops {
     requests: Vec<Option<RequestId>>,
     all_or_none: bool,
     retry: bool,
+    /// When the router that took them from a client first began, in Unix milliseconds.
+    begun_ms: UnixMs,
+}
+
+impl Ops {
+    /// All or none has one reply for all.
+    fn replies(&self) -> usize {
+        if self.all_or_none { 1 } else { self.ops.len() }
+    }
 }
 
 /// What an answer needs.
@@ -254,14 +267,22 @@ impl Handler<PeerBatch> for Router {
         let view = desk.view.load_full();
         desk.notice_pause(&view);
         desk.amnesty();
-        let refuses = |partition| !view.serves(partition) || desk.stands_back(&view, partition);
+        // Above level one a survey tells whether somebody else was asked meanwhile.
+        let late = batch.level == Level::One && batch.start_by.is_some_and(|by| by <= desk.clock.monotonic());
+        let refuses = |partition| late || !view.serves(partition) || desk.stands_back(&view, partition);
         if batch.ops.iter().any(|op| refuses(Partition::of(&op.key))) {
             desk.count(Counter::OpsMisdirected, batch.ops.len() as u64);
             return Box::pin(std::future::ready(Err(Misdirected { epoch: view.epoch })));
         }
         desk.count(Counter::OpsReceived, batch.ops.len() as u64);
         let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline, start_by: batch.start_by };
-        let ops = Ops { ops: batch.ops, requests: batch.requests, all_or_none: batch.all_or_none, retry: batch.retry };
+        let ops = Ops {
+            ops: batch.ops,
+            requests: batch.requests,
+            all_or_none: batch.all_or_none,
+            retry: batch.retry,
+            begun_ms: batch.begun_ms,
+        };
         Box::pin(async move { Ok(coordinate::all_here(&desk, &view, ops, terms).await) })
     }
 }

@@ -1,5 +1,7 @@
 //! What a store actor can be told and asked, and its answers. Plain data; what they do is in `store`.
 
+use std::collections::BTreeMap;
+
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -15,7 +17,7 @@ use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
-use crate::protocol::native::{LeafPosition, PartitionDigest};
+use crate::protocol::native::{Counted, LeafPosition, PartitionDigest, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
 use crate::storage::Outcome;
 
@@ -37,6 +39,21 @@ pub struct Execute {
     pub deadline: Instant,
     /// After this nothing may begin: what it rests on may have changed, or somebody else may have been asked.
     pub start_by: Option<Instant>,
+    /// Above level one: what was found out before. If it no longer holds, nothing is done.
+    pub grounds: Option<Grounds>,
+}
+
+/// What operations above level one rest on.
+#[derive(Debug, Default)]
+pub struct Grounds {
+    /// Per operation, the mark of the route by which it counts.
+    pub routes: Vec<u32>,
+    /// Per operation, whether a majority has promised its key under the ballot.
+    pub leased: Vec<bool>,
+    /// The ballot.
+    pub ballot: Version,
+    /// Requests that are known to be done, or can't be known not to be, and what to answer.
+    pub settled: BTreeMap<RequestId, Outcome>,
 }
 
 /// What came of an [`Execute`].
@@ -48,7 +65,9 @@ pub struct Executed {
     pub commit: Option<oneshot::Receiver<Committed>>,
     /// The versions written: operation and version, above level one.
     pub written: Vec<(u32, Version)>,
-    /// It came too late to begin: nothing was done.
+    /// The versions that operations found which wrote nothing, above level one.
+    pub read: Vec<(u32, Version)>,
+    /// It came too late to begin, or its grounds do not hold: nothing was done.
     pub late: bool,
 }
 
@@ -63,6 +82,8 @@ pub enum Record {
         entry: Entry,
         /// The request behind it and its encoded reply.
         answered: Option<(RequestId, ReplyKind, Bytes)>,
+        /// What it rests on, if its acknowledgement counts.
+        counted: Option<Counted>,
     },
     /// Everything in the partition up to this version is gone.
     Floor {
@@ -83,8 +104,8 @@ pub struct Merge(pub Vec<(u32, Record)>);
 pub struct Merged {
     /// Lost to something newer: number and the version that stays.
     pub newer: Vec<(u32, Version)>,
-    /// Refused because they were stamped too far in the future.
-    pub refused: Vec<u32>,
+    /// Not taken: number and reason.
+    pub refused: Vec<(u32, Refusal)>,
 }
 
 /// What is under these keys, tombstones and expired values included?
@@ -92,36 +113,74 @@ pub struct Merged {
 #[rtype(result = "Vec<Option<Entry>>")]
 pub struct Peek(pub Vec<Bytes>);
 
-/// What is under these keys, and which of these requests were done, all in one instant: whoever sees an effect sees its request.
+/// What is under these keys, and which of these requests were done, all in one instant: whoever sees an effect sees its request. Keys that
+/// are to be leased are promised to the owner of the ballot.
 #[derive(Message, Debug)]
 #[rtype(result = "Surveyed")]
 pub struct Survey {
+    /// Whose.
+    pub ballot: Ballot,
     /// Keys.
-    pub keys: Vec<Bytes>,
+    pub questions: Vec<Question>,
     /// Requests.
     pub requests: Vec<RequestId>,
 }
 
-/// The answer to [`Survey`].
-#[derive(Debug, Default)]
-pub struct Surveyed {
-    /// One per key.
-    pub held: Vec<Option<Entry>>,
-    /// Those that were done, and their replies.
-    pub answered: Vec<(RequestId, Outcome)>,
+/// The ballot of a survey.
+#[derive(Clone, Copy, Debug)]
+pub enum Ballot {
+    /// One that this store draws for itself, above this version.
+    Own {
+        /// What another coordinator's stamps lie below.
+        above: Version,
+    },
+    /// A peer's.
+    Of(Version),
 }
 
-/// Requests that were done elsewhere: a retry of one is answered, not repeated.
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
-pub struct Remember(pub Vec<(RequestId, Outcome)>);
+/// One key of a [`Survey`].
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The key.
+    pub key: Bytes,
+    /// The mark of the asker's route.
+    pub route: u32,
+    /// Whether to lease it.
+    pub lease: bool,
+}
 
-/// Stamp these keys anew if they still have the version given first, above the one given second, and replicate them.
+/// The answer to [`Survey`].
+#[derive(Debug)]
+pub struct Surveyed {
+    /// The ballot that was drawn or given.
+    pub ballot: Version,
+    /// One per key.
+    pub held: Vec<Held>,
+    /// Those that were done, and their replies.
+    pub answered: Vec<(RequestId, Outcome)>,
+    /// Per key, since which version every request that changed it is remembered here.
+    pub known: Vec<Option<Version>>,
+}
+
+/// What a store holds for a key it was asked about.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// This, tombstones and expired values included.
+    Entry(Option<Entry>),
+    /// No answer: it is another coordinator's for now, and the next must stamp above this.
+    Leased(Version),
+    /// No answer: the asker counts by other owners and holders.
+    OtherRoute,
+}
+
+/// Stamp these keys anew under a lease, if they still have the version given, and replicate them.
 #[derive(Message, Debug)]
 #[rtype(result = "Executed")]
 pub struct Restamp {
-    /// Number, key, our version, the version seen elsewhere.
-    pub keys: Vec<(u32, Bytes, Version, Version)>,
+    /// Number of the operation, key, our version. Routes and leases are in the order of these.
+    pub keys: Vec<(u32, Bytes, Version)>,
+    /// What it rests on.
+    pub grounds: Grounds,
     /// What to count.
     pub level: Level,
 }

@@ -174,6 +174,7 @@ mod tests {
             router: 7,
             all_or_none: false,
             retry: false,
+            begun_ms: 1,
             ops: vec![(0, OpRef { key: b"k", act: Act::Get, value: b"" })],
         };
         assert_eq!(Call::forward(&forward).frame(2, 7), to_bytes(&Message::Forward { id: 2, start_by: 7, forward }));

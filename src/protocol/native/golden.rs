@@ -86,6 +86,7 @@ fn forward() -> Forward<'static> {
         router: 6,
         all_or_none: false,
         retry: true,
+        begun_ms: 300,
         ops: vec![(2, op)],
     }
 }
@@ -106,7 +107,7 @@ fn messages() -> Vec<Pin> {
         message(
             "Message::Forward",
             Message::Forward { id: 1, start_by: 9, forward: forward() },
-            "12 00 00 00 03 01 09 05 f4 03 01 01 06 00 01 01 02 01 6b 0d 02 00",
+            "14 00 00 00 03 01 09 05 f4 03 01 01 06 00 01 ac 02 01 02 01 6b 0d 02 00",
         ),
         message(
             "Message::Forwarded",
@@ -126,8 +127,8 @@ fn messages() -> Vec<Pin> {
         ),
         message(
             "Message::Acknowledge",
-            Message::Acknowledge { sequence: 4, newer: vec![(0, VERSION_OF_7)], refused: vec![1] },
-            "0a 00 00 00 06 04 01 00 80 80 1c 09 01 01",
+            Message::Acknowledge { sequence: 4, newer: vec![(0, VERSION_OF_7)], refused: vec![(1, Refusal::Lease)] },
+            "0b 00 00 00 06 04 01 00 80 80 1c 09 01 01 01",
         ),
         message("Message::Ask", Message::Ask { id: 1, ask: Ask::Ping }, "03 00 00 00 07 01 00"),
         message("Message::Answer", Message::Answer { id: 1, answer: Answer::Pong }, "03 00 00 00 08 01 00"),
@@ -185,8 +186,12 @@ fn asks() -> Vec<Pin> {
         ask("Ask::Admin", Ask::Admin(b"health"), "0a 00 00 00 07 01 0d 06 68 65 61 6c 74 68"),
         ask(
             "Ask::Survey",
-            Ask::Survey { keys: vec![(Key(b"k"), VERSION_OF_7)], requests: vec![(0, REQUEST)] },
-            "0e 00 00 00 07 01 0e 01 01 6b 80 80 1c 09 01 00 01 02",
+            Ask::Survey {
+                ballot: VERSION_OF_7,
+                keys: vec![Surveyed { key: Key(b"k"), have: Version::ZERO, route: 300, lease: true }],
+                requests: vec![(0, REQUEST)],
+            },
+            "13 00 00 00 07 01 0e 80 80 1c 09 01 01 6b 00 00 ac 02 01 01 00 01 02",
         ),
     ]
 }
@@ -226,9 +231,13 @@ fn answers() -> Vec<Pin> {
             "Answer::Survey",
             Answer::Survey {
                 holdings: vec![Holding::Same],
-                answered: vec![Answered { request: REQUEST, kind: ReplyKind::Int(5), reply: b":5\r\n" }],
+                answered: vec![(
+                    Answered { request: REQUEST, kind: ReplyKind::Int(5), reply: b":5\r\n" },
+                    VERSION_OF_7,
+                )],
+                known: vec![(0, Version::ZERO)],
             },
-            "0f 00 00 00 08 01 0d 01 01 01 01 02 00 0a 04 3a 35 0d 0a",
+            "17 00 00 00 08 01 0d 01 01 01 01 02 00 0a 04 3a 35 0d 0a 80 80 1c 09 01 00 00 00",
         ),
     ]
 }
@@ -241,9 +250,10 @@ fn records() -> Vec<Pin> {
                 key: b"k",
                 entry: live(),
                 answered: Some(Answered { request: REQUEST, kind: ReplyKind::Int(5), reply: b":5\r\n" }),
+                counted: Some(Counted { route: 300, base: Version::ZERO, lease: Some(VERSION_OF_7) }),
             },
             record_ref_number,
-            "00 01 6b 80 80 1c 09 01 01 76 00 00 01 01 02 00 0a 04 3a 35 0d 0a",
+            "00 01 6b 80 80 1c 09 01 01 76 00 00 01 01 02 00 0a 04 3a 35 0d 0a 01 ac 02 00 00 01 80 80 1c 09",
         ),
         part(
             "RecordRef::Floor",
@@ -259,6 +269,16 @@ fn holdings() -> Vec<Pin> {
         part("Holding::Nothing", Holding::Nothing, holding_number, "00"),
         part("Holding::Same", Holding::Same, holding_number, "01"),
         part("Holding::Entry", Holding::Entry(live()), holding_number, "02 80 80 1c 09 01 01 76 00 00"),
+        part("Holding::Leased", Holding::Leased { above: VERSION_OF_7 }, holding_number, "03 80 80 1c 09"),
+        part("Holding::OtherRoute", Holding::OtherRoute, holding_number, "04"),
+    ]
+}
+
+fn refusals() -> Vec<Pin> {
+    vec![
+        part("Refusal::FarFuture", Refusal::FarFuture, refusal_number, "00"),
+        part("Refusal::Lease", Refusal::Lease, refusal_number, "01"),
+        part("Refusal::Route", Refusal::Route, refusal_number, "02"),
     ]
 }
 
@@ -377,6 +397,7 @@ fn answers_keep_their_bytes() {
 fn records_and_holdings_keep_their_bytes() {
     check(&records(), RECORD_REFS);
     check(&holdings(), HOLDINGS);
+    check(&refusals(), REFUSALS);
     check(&bodies(), BODY_REFS);
 }
 
@@ -409,12 +430,13 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 14] = [
+    let families: [fn() -> Vec<Pin>; 15] = [
         messages,
         asks,
         answers,
         records,
         holdings,
+        refusals,
         bodies,
         acts,
         expiries,

@@ -65,8 +65,8 @@ pub enum Message<'a> {
         sequence: u64,
         /// Records that lost to something newer: index and the version that stays.
         newer: Vec<(u32, Version)>,
-        /// Records refused because they were stamped too far in the future.
-        refused: Vec<u32>,
+        /// Records that were not taken: index and reason.
+        refused: Vec<(u32, Refusal)>,
     },
     /// A question to the receiver alone.
     Ask {
@@ -136,6 +136,8 @@ pub struct Forward<'a> {
     pub all_or_none: bool,
     /// An earlier attempt may have been done by another coordinator.
     pub retry: bool,
+    /// When the first attempt began: Unix milliseconds on the sender's clock.
+    pub begun_ms: u64,
     /// The operations, each with its [`RequestId::sequence`], 0 where a repetition does no harm.
     #[serde(borrow)]
     pub ops: Vec<(u64, OpRef<'a>)>,
@@ -172,6 +174,8 @@ pub enum RecordRef<'a> {
         /// The request that wrote it and its encoded reply, where a retry of it must be answered and not repeated.
         #[serde(borrow)]
         answered: Option<Answered<'a>>,
+        /// What it rests on, if its acknowledgement counts towards a level above one.
+        counted: Option<Counted>,
     },
     /// Everything in the partition up to this version is gone.
     Floor {
@@ -180,6 +184,28 @@ pub enum RecordRef<'a> {
         /// The flush.
         version: Version,
     },
+}
+
+/// What a write above level one rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The [`Route::mark`](crate::cluster::view::Route::mark) by which the sender counts.
+    pub route: u32,
+    /// What the key's version was where it was written; [`Version::ZERO`] if that is not known.
+    pub base: Version,
+    /// The ballot under which the key was leased, if the write depends on what was read.
+    pub lease: Option<Version>,
+}
+
+/// Why a replica did not take a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It was stamped too far in the future.
+    FarFuture,
+    /// The key is leased to another coordinator, or no longer to this one.
+    Lease,
+    /// The sender counts by other owners and holders than the receiver knows.
+    Route,
 }
 
 /// A remembered reply.
@@ -270,14 +296,31 @@ pub enum Ask<'a> {
     },
     /// A page of the admin endpoint by its path, or a change: `POST` and a path. The answer is its JSON.
     Admin(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    /// As [`Ask::Entries`], and in the same instant: which of these requests were done, given with the number of the key each is about?
+    /// As [`Ask::Entries`], for a replica by the sender's route, and in the same instant: promise the keys that are to be leased, and say
+    /// which of these requests were done, given with the number of the key each is about.
     Survey {
-        /// Keys and the versions the asker has.
+        /// For the leases; [`Version::ZERO`] if there are none.
+        ballot: Version,
+        /// Keys.
         #[serde(borrow)]
-        keys: Vec<(Key<'a>, Version)>,
+        keys: Vec<Surveyed<'a>>,
         /// Numbers of keys, and requests.
         requests: Vec<(u32, RequestId)>,
     },
+}
+
+/// A key of a survey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surveyed<'a> {
+    /// The key.
+    #[serde(borrow)]
+    pub key: Key<'a>,
+    /// The version the asker has.
+    pub have: Version,
+    /// The mark of the asker's route.
+    pub route: u32,
+    /// Whether to lease it.
+    pub lease: bool,
 }
 
 /// Answers to [`Ask`]. Append-only.
@@ -326,9 +369,11 @@ pub enum Answer<'a> {
         /// In the order asked.
         #[serde(borrow)]
         holdings: Vec<Holding<'a>>,
-        /// Only those that were done.
+        /// Only those that were done, each with the version it wrote.
         #[serde(borrow)]
-        answered: Vec<Answered<'a>>,
+        answered: Vec<(Answered<'a>, Version)>,
+        /// Numbers of keys, and the version since which every request that changed the key is remembered here.
+        known: Vec<(u32, Version)>,
     },
 }
 
@@ -341,6 +386,13 @@ pub enum Holding<'a> {
     Same,
     /// This.
     Entry(#[serde(borrow)] EntryRef<'a>),
+    /// No answer: it is promised to another coordinator, and the next must stamp above this.
+    Leased {
+        /// Where its stamps end.
+        above: Version,
+    },
+    /// No answer: the sender's owners and holders of the partition are not the receiver's.
+    OtherRoute,
 }
 
 /// A page of one partition's keys.

@@ -1,6 +1,6 @@
 //! The numbers of all variants that travel. A new variant does not compile here before it has one. Used by the golden tests alone.
 
-use super::super::{Answer, Ask, Holding, Message, RecordRef};
+use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
 use crate::base::level::Level;
 use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
@@ -70,6 +70,13 @@ numbers!(holding_number, HOLDINGS, Holding<'_>,
     Holding::Nothing => 0,
     Holding::Same => 1,
     Holding::Entry(..) => 2,
+    Holding::Leased { .. } => 3,
+    Holding::OtherRoute => 4,
+);
+numbers!(refusal_number, REFUSALS, Refusal,
+    Refusal::FarFuture => 0,
+    Refusal::Lease => 1,
+    Refusal::Route => 2,
 );
 numbers!(body_ref_number, BODY_REFS, BodyRef<'_>,
     BodyRef::Tombstone => 0,
