@@ -34,6 +34,17 @@ fn say(path: &Path, commands: &str) -> String {
     answers
 }
 
+/// Does to a node what only builds for tests can be told to do.
+fn harm(node: &Node, request: &'static [u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let address = node.main.parse().expect("the ready line has an address");
+        let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
+        // The node may stop before its answer is out.
+        let _ = client.ask(Ask::Admin(request), DEADLINE, |_| Some(())).await;
+    });
+}
+
 #[test]
 fn the_ready_line_names_every_listener() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -101,16 +112,30 @@ fn a_stopping_node_says_so_before_it_hangs_up() {
 #[test]
 fn an_actor_that_panics_stops_the_node_with_exit_code_70() {
     let mut node = Node::start(&["0"]);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let address = node.main.parse().expect("the ready line has an address");
-        let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
-        // The node may stop before its answer is out.
-        let _ = client.ask(Ask::Admin(b"POST debug/panic"), DEADLINE, |_| Some(())).await;
-    });
+    harm(&node, b"POST debug/panic");
     let (code, took, _) = node.wait();
     assert_eq!(code, Some(70), "{}", node.log());
     assert!(took < STOP_TIME_MAX, "{took:?}");
+}
+
+#[test]
+fn a_part_that_hangs_is_told_of_and_does_not_keep_the_process_alive() {
+    let mut node = Node::start(&["0"]);
+    harm(&node, b"POST debug/hang");
+    let (status, body) =
+        until("the gossip hangs", || Some(node.http("GET", "/health/live")).filter(|(s, _)| *s == 503));
+    assert!(body.contains("gossip"), "{status}: {body}");
+    assert_eq!(node.http("GET", "/health/ready").0, 503);
+    assert_eq!(node.http("GET", "/metrics").0, 503);
+    let silent = node.json("/v1/status")["silent"].to_string();
+    assert!(silent.contains("gossip") && !silent.contains("store"), "{silent}");
+
+    node.signal("TERM");
+    let (code, took, _) = node.wait();
+    assert!(took < STOP_TIME_MAX, "{took:?}");
+    let log = node.log();
+    assert_eq!(code, Some(70), "{log}");
+    assert!(log.contains("did not stop in time: gossip, liveness arbiter"), "{log}");
 }
 
 #[test]

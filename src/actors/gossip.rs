@@ -35,6 +35,12 @@ pub struct Doubt(pub NodeId);
 #[rtype(result = "()")]
 pub struct SayGoodbye;
 
+/// Never return, and hold the arbiter. For the tests of a node with a part that hangs.
+#[cfg(feature = "sim")]
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Hang;
+
 /// What was counted.
 #[derive(Message, Debug)]
 #[rtype(result = "GossipStats")]
@@ -282,5 +288,16 @@ impl Handler<AskStats> for GossipActor {
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
         MessageResult(GossipStats { counters: self.counters.clone(), connected: self.core.connected() })
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Handler<Hang> for GossipActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Hang, _: &mut Self::Context) {
+        loop {
+            std::thread::park();
+        }
     }
 }

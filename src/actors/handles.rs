@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::Addr;
-use futures_util::future::join_all;
 
 use crate::base::level::Level;
 
@@ -14,7 +13,7 @@ use super::connection::{Census, Connections, ListClients};
 use super::gossip::GossipActor;
 use super::local::Local;
 use super::replication::Identity;
-use super::report::Report;
+use super::report::{self, Report};
 use super::ring::RingActor;
 use super::router::{Router, SharedView};
 use super::sync::SyncActor;
@@ -71,16 +70,15 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// What the whole node can tell of itself.
+    /// What the whole node can tell of itself, within a second or so.
     pub async fn report(&self) -> Report {
         Report::gather(self).await
     }
 
-    /// Every client's line, over all arbiters.
+    /// Every client's line, over all arbiters that answer in time.
     pub async fn clients(&self) -> Vec<(u64, String)> {
         let connections = self.connections.get().map_or(&[][..], Vec::as_slice);
-        let lists = join_all(connections.iter().map(|actor| actor.send(ListClients))).await;
-        lists.into_iter().flatten().flatten().collect()
+        report::ask(connections, || ListClients).await.into_iter().flatten().collect()
     }
 
     /// A page of the admin endpoint, or a change (`POST` and a path): HTTP status and JSON.

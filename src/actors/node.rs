@@ -39,9 +39,11 @@ use super::sync::SyncActor;
 
 /// Longest wait for outboxes to empty, and time after it before connections close, for clients to read their last replies.
 const GRACE: Duration = Duration::from_millis(500);
-/// Time that requests under way have to finish when the node stops; their own deadline is earlier.
-const DRAIN_MAX: Duration = Duration::from_secs(7);
+/// Time that requests under way have to finish when the node stops; their own deadline is earlier, but for `WAIT`.
+const DRAIN_MAX: Duration = Duration::from_millis(5_500);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// Longest wait for any one part that was told to stop. All waits together stay below the 10 s that a supervisor grants.
+const PART_STOP_MAX: Duration = Duration::from_millis(500);
 /// Pause after `accept` failed: most often too many files are open, which passes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -67,6 +69,14 @@ pub enum StartError {
     /// The failure detector cannot keep such times.
     #[error(transparent)]
     Timing(#[from] BadTiming),
+}
+
+/// The node did not stop in order: parts of it hang, and only the end of the process ends them.
+#[derive(Debug, thiserror::Error)]
+#[error("these did not stop in time: {}", parts.join(", "))]
+pub struct Hung {
+    /// Which.
+    pub parts: Vec<String>,
 }
 
 /// Where a node runs.
@@ -384,32 +394,58 @@ async fn accept(listener: Listener, connections: Vec<Addr<Connections>>) {
     }
 }
 
+/// Stops arbiters, the data arbiters first and that of liveness last among them, and names those that do not end.
+async fn join(arbiters: Vec<Arbiter>) -> Vec<String> {
+    for arbiter in &arbiters {
+        arbiter.stop();
+    }
+    let liveness = arbiters.len().saturating_sub(1);
+    let joined = arbiters.into_iter().enumerate().map(async |(n, arbiter)| {
+        let (ended, wait) = tokio::sync::oneshot::channel();
+        // To join blocks, and one that hangs is never joined: a thread that nobody waits for.
+        std::thread::spawn(move || ended.send(arbiter.join()));
+        match tokio::time::timeout(PART_STOP_MAX, wait).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(_) => {
+                tracing::error!("an arbiter ended in a panic");
+                None
+            }
+            Err(_) => Some(if n == liveness { "liveness arbiter".to_owned() } else { format!("data arbiter {n}") }),
+        }
+    });
+    futures_util::future::join_all(joined).await.into_iter().flatten().collect()
+}
+
 impl Node {
     /// Stops in order: later requests are refused, the others are told, those under way have twice `GRACE` left, and connections close.
-    pub async fn stop(self) {
+    /// Takes less than 10 s, whatever hangs.
+    ///
+    /// # Errors
+    /// [`Hung`] names what is still running then.
+    pub async fn stop(self) -> Result<(), Hung> {
+        let mut parts = Vec::new();
         self.handles.census.stopping.store(true, Ordering::Relaxed);
         let patience = self.handles.clock.monotonic() + DRAIN_MAX;
         while self.handles.report().await.connections.inflight_ops > 0 && self.handles.clock.monotonic() < patience {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
-        let _ = self.handles.gossip.send(SayGoodbye).await;
+        if tokio::time::timeout(PART_STOP_MAX, self.handles.gossip.send(SayGoodbye)).await.is_err() {
+            parts.push("gossip".to_owned());
+        }
         let all = crate::cluster::partition_set::PartitionSet::FULL;
         // What was acknowledged at level one leaves for the other replicas before the node does.
-        let _ = self.handles.local.await_replicas(all, usize::MAX, GRACE).await;
+        let leaving = self.handles.local.await_replicas(all, usize::MAX, GRACE);
+        if tokio::time::timeout(GRACE + PART_STOP_MAX, leaving).await.is_err() {
+            parts.push("replication".to_owned());
+        }
         tokio::time::sleep(GRACE).await;
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
-        for arbiter in self.arbiters {
-            if arbiter.join().is_err() {
-                tracing::error!("an arbiter ended in a panic");
-            }
-        }
+        parts.extend(join(self.arbiters).await);
         if let Some(path) = self.unix
             && let Err(error) = std::fs::remove_file(&path)
         {
             tracing::warn!(path = %path.display(), %error, "the unix socket stays behind");
         }
+        if parts.is_empty() { Ok(()) } else { Err(Hung { parts }) }
     }
 
     /// The level new connections begin with.

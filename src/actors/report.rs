@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, Message};
 use futures_util::future::join_all;
 
 use crate::base::counters::{Counter, Counters};
@@ -16,6 +19,10 @@ use super::replication::{self, ReplicationStats};
 use super::store::{self, StoreStats};
 use super::sync::SyncStats;
 use super::{gossip, ring, router, sync};
+
+/// Patience with an actor that is asked for its part: what others wait for when they ask whether a node is well, as Kubernetes' probes do.
+/// An arbiter that turns to nothing else for that long serves nobody.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A node's own account.
 #[derive(Debug, Clone)]
@@ -36,31 +43,40 @@ pub struct Report {
     pub uptime_ms: u64,
     /// Whether it is stopping.
     pub stopping: bool,
+    /// Kinds of actors of which one did not answer in time or is gone; what they would have told is not in the sums.
+    pub silent: Vec<&'static str>,
 }
 
 impl Report {
     pub(super) async fn gather(handles: &Handles) -> Self {
         let local = &handles.local;
         let doors = handles.connections.get().map_or(&[][..], Vec::as_slice);
-        let (stores, replications, routers, doors) = tokio::join!(
-            join_all(local.stores.iter().map(|actor| actor.send(store::AskStats))),
-            join_all(local.replications.iter().map(|actor| actor.send(replication::AskStats))),
-            join_all(handles.routers.iter().map(|actor| actor.send(router::AskStats))),
-            join_all(doors.iter().map(|actor| actor.send(connection::AskStats))),
+        let (stores, replications, routers, doors, ring, gossip, sync) = tokio::join!(
+            ask(&local.stores, || store::AskStats),
+            ask(&local.replications, || replication::AskStats),
+            ask(&handles.routers, || router::AskStats),
+            ask(doors, || connection::AskStats),
+            ask(std::slice::from_ref(&handles.ring), || ring::AskStats),
+            ask(std::slice::from_ref(&handles.gossip), || gossip::AskStats),
+            ask(std::slice::from_ref(&handles.sync), || sync::AskStats),
         );
-        let (ring, gossip, sync) = tokio::join!(
-            handles.ring.send(ring::AskStats),
-            handles.gossip.send(gossip::AskStats),
-            handles.sync.send(sync::AskStats),
-        );
+        let complete = [
+            ("store", stores.len() == local.stores.len()),
+            ("replication", replications.len() == local.replications.len()),
+            ("router", routers.len() == handles.routers.len()),
+            ("connections", doors.len() == handles.routers.len()),
+            ("ring", !ring.is_empty()),
+            ("gossip", !gossip.is_empty()),
+            ("sync", !sync.is_empty()),
+        ];
+        let silent = complete.iter().filter(|(_, complete)| !complete).map(|(name, _)| *name).collect();
         let mut counters = Counters::default();
-        let store = add_stores(stores.into_iter().flatten(), &mut counters);
-        let replication = add_replications(replications.into_iter().flatten(), &mut counters);
-        let connections = add_connections(doors.into_iter().flatten(), &mut counters);
-        let others = routers.into_iter().flatten().map(|stats| stats.0);
-        let others = others.chain(ring.ok().map(|stats| stats.counters)).chain(gossip.ok().map(|stats| stats.counters));
-        others.for_each(|own| counters.merge(&own));
-        let sync = sync.unwrap_or_default();
+        let store = add_stores(stores.into_iter(), &mut counters);
+        let replication = add_replications(replications.into_iter(), &mut counters);
+        let connections = add_connections(doors.into_iter(), &mut counters);
+        let others = routers.into_iter().map(|stats| stats.0).chain(ring.into_iter().map(|stats| stats.counters));
+        others.chain(gossip.into_iter().map(|stats| stats.counters)).for_each(|own| counters.merge(&own));
+        let sync = sync.into_iter().next().unwrap_or_default();
         counters.merge(&sync.counters);
         Self {
             view: handles.view.load_full(),
@@ -71,7 +87,13 @@ impl Report {
             sync,
             uptime_ms: u64::try_from(handles.clock.uptime().as_millis()).unwrap_or(u64::MAX),
             stopping: handles.census.stopping.load(Ordering::Relaxed),
+            silent,
         }
+    }
+
+    /// Which actors do not answer, in words; `None` when all do.
+    pub fn not_live(&self) -> Option<String> {
+        (!self.silent.is_empty()).then(|| format!("no answer from: {}", self.silent.join(", ")))
     }
 
     /// `joining`, `active` or `leaving`.
@@ -88,9 +110,11 @@ impl Report {
     /// Why the node should get no traffic yet, or any more; `None` when it should.
     pub fn not_ready(&self) -> Option<String> {
         match self.state() {
-            "active" => None,
+            "active" => self.not_live(),
             "leaving" => Some("the node is stopping or leaving".into()),
-            _ => Some(format!("{} partitions are still being synchronised", self.sync.syncing)),
+            _ => self
+                .not_live()
+                .or_else(|| Some(format!("{} partitions are still being synchronised", self.sync.syncing))),
         }
     }
 
@@ -135,6 +159,18 @@ impl Report {
             expires: self.store.with_deadline as u64,
         }
     }
+}
+
+/// What those of these actors tell that answer in time.
+pub(super) async fn ask<A, M>(actors: &[Addr<A>], message: impl Fn() -> M) -> Vec<M::Result>
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    let asked = actors.iter().map(|actor| tokio::time::timeout(ANSWER_TIME_MAX, actor.send(message())));
+    join_all(asked).await.into_iter().flatten().flatten().collect()
 }
 
 fn add_stores(stats: impl Iterator<Item = StoreStats>, counters: &mut Counters) -> StoreStats {

@@ -7,7 +7,7 @@ use crate::base::slot::{Partition, Slot};
 use crate::cluster::view::{Liveness, Peer, View};
 
 use super::handles::Handles;
-use super::report::Report;
+use super::report::{self, Report};
 use super::ring::Remove;
 
 /// Answers a path such as `v1/status`, or `POST v1/members/ID/forget`.
@@ -32,6 +32,7 @@ async fn page(handles: &Handles, path: &str) -> (u16, Value) {
         "v1/members" => (200, json!({ "members": members(&handles.view.load()) })),
         "v1/ring" => (200, ring(&handles.view.load())),
         "health" => health(&handles.report().await),
+        "health/live" => live(&handles.report().await),
         _ => match path.strip_prefix("v1/ring/") {
             Some(key) => (200, ring_of(&handles.view.load(), key.as_bytes())),
             None => (404, error("not_found", "no such page")),
@@ -41,10 +42,17 @@ async fn page(handles: &Handles, path: &str) -> (u16, Value) {
 
 async fn change(handles: &Handles, path: &str) -> (u16, Value) {
     #[cfg(feature = "sim")]
-    if path == "debug/panic" {
-        // For the test that an actor's panic stops the node in order; releases do not have it.
-        handles.local.stores[0].do_send(super::store::Panic);
-        return (200, json!({ "panicked": true }));
+    match path {
+        // For the tests that an actor's panic stops the node in order, and that one that hangs keeps nobody; releases do not have them.
+        "debug/panic" => {
+            handles.local.stores[0].do_send(super::store::Panic);
+            return (200, json!({ "panicked": true }));
+        }
+        "debug/hang" => {
+            handles.gossip.do_send(super::gossip::Hang);
+            return (200, json!({ "hung": true }));
+        }
+        _ => {}
     }
     let parts: Vec<&str> = path.split('/').collect();
     let ["v1", "members", id, "forget"] = parts[..] else {
@@ -54,10 +62,14 @@ async fn change(handles: &Handles, path: &str) -> (u16, Value) {
     if handles.view.load().find(&id).is_none() {
         return (404, error("not_found", "no such member"));
     }
-    match handles.ring.send(Remove::Forget(id)).await {
-        Ok(Ok(())) => (200, json!({ "forgotten": true })),
-        Ok(Err(reason)) => (409, error("conflict", &reason)),
-        Err(_) => (503, error("stopping", "the node is stopping")),
+    match report::ask(std::slice::from_ref(&handles.ring), || Remove::Forget(id.clone())).await.pop() {
+        Some(Ok(())) => (200, json!({ "forgotten": true })),
+        Some(Err(reason)) => (409, error("conflict", &reason)),
+        None => {
+            let mut body = error("unavailable", "no answer from: ring");
+            body["error"]["applied"] = "unknown".into();
+            (503, body)
+        }
     }
 }
 
@@ -71,6 +83,14 @@ pub fn health(report: &Report) -> (u16, Value) {
     match report.not_ready() {
         None => (200, json!({ "ready": true, "state": report.state() })),
         Some(reason) => (503, json!({ "ready": false, "state": report.state(), "reason": reason })),
+    }
+}
+
+/// `/health/live`.
+fn live(report: &Report) -> (u16, Value) {
+    match report.not_live() {
+        None => (200, json!({ "live": true })),
+        Some(reason) => (503, json!({ "live": false, "reason": reason })),
     }
 }
 
@@ -91,6 +111,7 @@ pub fn status(handles: &Handles, report: &Report) -> Value {
         "hints_pending": 0,
         "partitions_syncing": report.sync.syncing,
         "under_replicated_partitions": report.view.under_replicated(),
+        "silent": report.silent,
         "anti_entropy": { "last_round_ms": last_round, "divergent_keys": report.sync.divergent_keys },
     })
 }

@@ -59,8 +59,8 @@ async fn page(handles: &Handles, path: &[u8]) -> HttpResponse {
     json(status, body)
 }
 
-async fn live() -> HttpResponse {
-    json(200, r#"{"live":true}"#.into())
+async fn live(handles: web::Data<Handles>) -> HttpResponse {
+    page(&handles, b"health/live").await
 }
 
 async fn ready(handles: web::Data<Handles>) -> HttpResponse {
@@ -76,6 +76,12 @@ async fn forget(handles: web::Data<Handles>, id: web::Path<String>) -> HttpRespo
 }
 
 async fn metrics_page(handles: web::Data<Handles>) -> HttpResponse {
-    let text = metrics::render(&handles.report().await);
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+    let report = handles.report().await;
+    match report.not_live() {
+        None => {
+            HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics::render(&report))
+        }
+        // Sums that lack a part would read as counters that were reset.
+        Some(reason) => json(503, views::error("unavailable", &reason).to_string()),
+    }
 }

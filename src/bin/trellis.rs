@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -21,6 +22,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const COULD_NOT_START: u8 = 1;
 const BAD_SETTINGS: u8 = 2;
 const INTERNAL_FAULT: u8 = 70;
+/// Longest wait for the admin endpoint to close.
+const ADMIN_STOP_MAX: Duration = Duration::from_millis(500);
 
 /// Woken by a panic anywhere: an actor that is gone can't be replaced, so the node stops.
 static FAULT: OnceLock<Notify> = OnceLock::new();
@@ -66,11 +69,18 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
         }
     };
     let code = wait(fault).await;
-    if let Some(admin) = admin {
-        admin.stop(false).await;
+    if let Some(admin) = admin
+        && tokio::time::timeout(ADMIN_STOP_MAX, admin.stop(false)).await.is_err()
+    {
+        tracing::error!("the admin endpoint did not stop in time");
     }
-    node.stop().await;
-    code
+    match node.stop().await {
+        Ok(()) => code,
+        Err(hung) => {
+            tracing::error!(%hung, "internal fault: stopped out of order");
+            ExitCode::from(INTERNAL_FAULT)
+        }
+    }
 }
 
 fn admin_listener(config: &Config) -> io::Result<Option<PlainListener>> {
