@@ -150,6 +150,12 @@ fn a_port_in_use_is_named_and_exits_with_1() {
         let line = reason.lines().find(|line| line.starts_with("trellis: ")).unwrap_or_default();
         assert!(line.contains(&address.to_string()) && line.contains("in use"), "{args:?}: {reason}");
     }
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let output = refused(&[&address.port().to_string(), "--admin-port", "0"]);
+    let reason = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{reason}");
+    assert!(reason.contains(&format!("cannot listen on udp {address}")), "{reason}");
 }
 
 #[test]

@@ -44,6 +44,8 @@ const DRAIN_MAX: Duration = Duration::from_millis(5_500);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for any one part that was told to stop. All waits together stay below the 10 s that a supervisor grants.
 const PART_STOP_MAX: Duration = Duration::from_millis(500);
+/// Free ports tried until one is free for connections and datagrams alike.
+const PORT_DRAWS_MAX: usize = 16;
 /// Pause after `accept` failed: most often too many files are open, which passes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -205,9 +207,18 @@ struct Bound {
 async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
     let listen = |what: String| move |error| StartError::Listen { what, error };
     let wanted = SocketAddr::new(config.host, config.port);
-    let listener = net.listen(wanted).await.map_err(listen(format!("tcp {wanted}")))?;
-    let address = listener.address().ok().flatten().unwrap_or(wanted);
-    let udp = net.udp(address).await.map_err(listen(format!("udp {address}")))?;
+    let mut draws = if config.port == 0 { PORT_DRAWS_MAX } else { 1 };
+    let (listener, udp, address) = loop {
+        let listener = net.listen(wanted).await.map_err(listen(format!("tcp {wanted}")))?;
+        let address = listener.address().ok().flatten().unwrap_or(wanted);
+        draws -= 1;
+        match net.udp(address).await {
+            Ok(udp) => break (listener, udp, address),
+            // A port that is free for connections need not be free for datagrams.
+            Err(error) if draws > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(listen(format!("udp {address}"))(error)),
+        }
+    };
     let unix = match &config.unix {
         Some(path) => Some(net::listen_unix(path).map_err(listen(format!("unix {}", path.display())))?),
         None => None,
