@@ -57,6 +57,7 @@ fn the_ready_line_names_every_listener() {
     assert_eq!(listeners.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["main", "admin", "unix"]);
     assert!(is_served_address(listeners[0].1) && is_served_address(listeners[1].1), "{}", node.ready);
     assert_eq!(listeners[2].1, path);
+    assert!(Node::start(&["0", "--admin-port", "0"]).ready.ends_with(" admin=127.0.0.1:0"));
 }
 
 #[test]

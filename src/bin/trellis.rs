@@ -99,11 +99,9 @@ fn announce(config: &Config, node: &Node, admin_port: Option<u16>) -> io::Result
     if config.is_exposed() {
         tracing::warn!(host = %config.host, "this node listens beyond loopback without TLS or a password: whoever reaches it owns it");
     }
-    let mut line = format!("trellis ready main={}", node.address);
-    match admin_port {
-        Some(port) => line.push_str(&format!(" admin={}", SocketAddr::new(config.host, port))),
-        None => line.push_str(" admin=off"),
-    }
+    // Always HOST:PORT, for scripts; no admin endpoint is port 0, as in `--admin-port 0`.
+    let admin = SocketAddr::new(config.host, admin_port.unwrap_or(0));
+    let mut line = format!("trellis ready main={} admin={admin}", node.address);
     if let Some(path) = &config.unix {
         line.push_str(&format!(" unix={}", path.display()));
     }
