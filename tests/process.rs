@@ -45,6 +45,17 @@ fn harm(node: &Node, request: &'static [u8]) {
     });
 }
 
+/// Sends inline commands and returns the first so many lines of the answers.
+fn tell(address: &str, commands: &str, lines: usize) -> String {
+    let mut client = BufReader::new(connect(address));
+    client.get_mut().write_all(commands.as_bytes()).expect("the node reads");
+    let mut answers = String::new();
+    for _ in 0..lines {
+        client.read_line(&mut answers).expect("the node answers");
+    }
+    answers
+}
+
 #[test]
 fn the_ready_line_names_every_listener() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -69,6 +80,23 @@ fn a_node_serves_before_its_seeds_answer() {
     assert_eq!(status, 503);
     let body: Json = serde_json::from_str(&body).expect("JSON");
     assert!(body["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{body}");
+}
+
+#[test]
+fn what_a_node_took_before_its_seed_answered_is_the_clusters_afterwards() {
+    let seed = Node::start(&["0"]);
+    seed.signal("STOP");
+    let node = Node::start(&["0", &seed.main]);
+    assert_eq!(node.http("GET", "/health/ready").0, 503);
+    // One replica holds it, and that is what level one says.
+    assert_eq!(tell(&node.main, "SET k v\r\nGET k\r\n", 3), "+OK\r\n$1\r\nv\r\n");
+    // Its majority of one says nothing.
+    let refused = tell(&node.main, "TRELLIS CONSISTENCY quorum\r\nSET k w\r\n", 2);
+    assert!(refused.starts_with("+OK\r\n-NOQUORUM ") && refused.ends_with("applied: no\r\n"), "{refused}");
+    seed.signal("CONT");
+    until("the seed has it", || (tell(&seed.main, "GET k\r\n", 1) == "$1\r\n").then_some(()));
+    until("ready", || (node.http("GET", "/health/ready").0 == 200).then_some(()));
+    assert_eq!(tell(&node.main, "GET k\r\n", 2), "$1\r\nv\r\n");
 }
 
 #[test]
