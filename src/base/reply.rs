@@ -5,6 +5,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// The refusal of a node that has no room for a request.
+pub const BUSY: &str = "BUSY the node is overloaded, nothing was done";
+/// The refusal of a node that stops.
+pub const STOPPING: &str = "SHUTDOWN the node is stopping, nothing was done";
+
 /// The answer to one operation, borrowing from the store that gives it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplyRef<'a> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::base::counters::Counter;
 use crate::base::limits::REQUEST_TIMEOUT;
-use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
+use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink, STOPPING};
 use crate::protocol::request::Request;
 use crate::protocol::resp::command::{Command, Context, Parsed, parse};
 use crate::protocol::resp::encode::ReplyBuf;
@@ -17,9 +17,6 @@ use crate::protocol::resp::{Args, info};
 
 use super::super::router::Batch;
 use super::{Door, Entry};
-
-const BUSY: &str = "BUSY the node is overloaded, nothing was done";
-const SHUTDOWN: &str = "SHUTDOWN the node is stopping, nothing was done";
 
 /// Requests waiting to go to the router together, and the commands they came from.
 #[derive(Default)]
@@ -74,7 +71,7 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, share: usize, out:
     let Run { requests, commands } = std::mem::take(run);
     let count = requests.len();
     if door.is_stopping() {
-        return refuse(door, Counter::Shutdown, SHUTDOWN, count, out);
+        return refuse(door, Counter::Shutdown, STOPPING, count, out);
     }
     let Some(_permit) = door.admission.admit(count, share * count) else {
         return refuse(door, Counter::Busy, BUSY, count, out);
@@ -87,7 +84,7 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, share: usize, out:
     let batch = Batch { requests, wire, level, deadline: started + REQUEST_TIMEOUT };
     match door.handles.routers[door.shard].send(batch).await {
         Ok(replies) => out.append_all(replies),
-        Err(_) => refuse(door, Counter::Shutdown, SHUTDOWN, count, out),
+        Err(_) => refuse(door, Counter::Shutdown, STOPPING, count, out),
     }
     record(door, &commands, started.elapsed());
 }

@@ -13,7 +13,7 @@ use crate::base::hlc::Version;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::op::Op;
-use crate::base::reply::{ReplyRef, ReplySink, Wire};
+use crate::base::reply::{BUSY, ReplyRef, ReplySink, STOPPING, Wire};
 use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
 use crate::protocol::native::frame::{self, FrameError};
@@ -124,7 +124,7 @@ async fn coordinate(door: &Rc<Door>, batch: PeerBatch, bytes: usize) -> Result<R
         return Err(Misdirected { epoch: 0 });
     }
     let Some(_permit) = door.peer_admission.admit(count, bytes) else {
-        return refused("BUSY the coordinating node is overloaded, nothing was done");
+        return refused(BUSY);
     };
     match door.handles.routers[door.shard].send(batch).await {
         Ok(result) => result,
@@ -186,7 +186,6 @@ fn partitions(bits: &[u8]) -> Option<PartitionSet> {
 }
 
 const NOT_PARTITIONS: Answer<'static> = Answer::Failed("ERR not a set of partitions");
-const STOPPING: Answer<'static> = Answer::Failed("SHUTDOWN the node is stopping, nothing was done");
 
 async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, payload: &Bytes, answers: &Answers) {
     let reply = |answer: Answer<'_>| send(answers, &Message::Answer { id, answer });
@@ -195,14 +194,14 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
         Ask::Ping => reply(Answer::Pong),
         Ask::Membership(theirs) => match handles.ring.send(Exchange(theirs.to_vec())).await {
             Ok(ours) => reply(Answer::Membership(&ours)),
-            Err(_) => reply(STOPPING),
+            Err(_) => reply(Answer::Failed(STOPPING)),
         },
         Ask::Entries(keys) => {
             let have: Vec<Version> = keys.iter().map(|(_, have)| *have).collect();
             let key = |(Key(key), _): &(Key<'_>, Version)| frame::share(payload, key);
             match handles.local.peek(keys.iter().map(key).collect()).await {
                 Ok(held) => reply(Answer::Entries(have.iter().zip(&held).map(holding).collect())),
-                Err(Gone) => reply(STOPPING),
+                Err(Gone) => reply(Answer::Failed(STOPPING)),
             }
         }
         Ask::Survey { ballot, keys, requests } => match survey(door, payload, (ballot, &keys), &requests).await {
@@ -222,7 +221,7 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
                 let known = (0u32..).zip(known).filter_map(|(n, since)| Some((n, since?))).filter(|(n, _)| asked(*n));
                 reply(Answer::Survey { holdings, answered: answered.collect(), known: known.collect() });
             }
-            Err(Gone) => reply(STOPPING),
+            Err(Gone) => reply(Answer::Failed(STOPPING)),
         },
         Ask::Command { level, args } => {
             let args = args.into_iter().map(|Key(arg)| frame::share(payload, arg)).collect();
@@ -304,7 +303,7 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
     }
     .await;
     if done.is_err() {
-        reply(STOPPING);
+        reply(Answer::Failed(STOPPING));
     }
 }
 

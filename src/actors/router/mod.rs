@@ -26,7 +26,7 @@ use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::limits::{LINK_RETRY_AFTER, LINK_SILENCE_MAX};
 use crate::base::op::Op;
-use crate::base::reply::{ReplyRef, ReplySink, Wire};
+use crate::base::reply::{ReplyRef, ReplySink, STOPPING, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::view::{PeerIx, Route, View};
 use crate::protocol::native::Misdirected;
@@ -236,8 +236,6 @@ fn errors(wire: Wire, count: usize, text: &'static str) -> ReplyBuf {
 
 /// How often a router notes that it runs.
 const TICK: Duration = Duration::from_millis(50);
-
-const STOPPING: &str = "SHUTDOWN the node is stopping, nothing was done";
 
 impl Actor for Router {
     type Context = Context<Self>;
