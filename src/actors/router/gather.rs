@@ -1,4 +1,5 @@
 //! Takes a batch apart into operations and puts their replies together again, in order. Decides nothing about replicas.
+//! Tested below and by the client tests.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +15,8 @@ use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::store::Execute;
 use super::{Desk, Ops, STOPPING, Terms, cluster_wide, errors, forward};
+
+const OVERTAKEN: &str = "NOQUORUM another client set some of the keys meanwhile, the others are set, applied: unknown";
 
 type Reply = Pin<Box<dyn Future<Output = ReplyBuf>>>;
 
@@ -89,7 +92,7 @@ async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: 
         match request {
             Request::One(op) => {
                 ops.push(op);
-                shapes.push((None, 1));
+                shapes.push(Shape { gather: None, count: 1, writes: false });
             }
             Request::Many(Gather::SetAllIfAbsent, sets) => {
                 // Rare, and its own round: whatever came before it must be done when it looks.
@@ -98,7 +101,8 @@ async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: 
                 set_all_if_absent(desk, sets, terms, out).await;
             }
             Request::Many(gather, many) => {
-                shapes.push((Some(gather), many.len()));
+                let writes = many.iter().any(|op| op.act.writes());
+                shapes.push(Shape { gather: Some(gather), count: many.len(), writes });
                 ops.extend(many);
             }
             Request::Cluster(_) => unreachable!("the caller has answered these"),
@@ -115,15 +119,28 @@ async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
     forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await
 }
 
+/// What a request made of its operations.
+struct Shape {
+    gather: Option<Gather>,
+    /// How many there are.
+    count: usize,
+    /// Whether any of several changes its key.
+    writes: bool,
+}
+
 /// Makes each request's one reply out of those of its operations.
-fn dress(replies: &ReplyBuf, shapes: &[(Option<Gather>, usize)], out: &mut ReplyBuf) {
+fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
     let mut at = 0;
-    for (gather, count) in shapes {
+    for Shape { gather, count, writes } in shapes {
         let range = at..at + count;
         at = range.end;
         let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
         match (gather, failed) {
             (None, _) => out.append(replies, range),
+            // An error says that nothing was done, or does not know; where another part was done, the first is no longer true.
+            (Some(_), Some(failed)) if *writes && range.clone().any(|n| replies.kind(n) != Some(ReplyKind::Error)) => {
+                in_part(replies, failed, out);
+            }
             // One error stands for the whole: the client can't tell which part failed, as with Redis.
             (Some(_), Some(failed)) => out.append(replies, failed..failed + 1),
             (Some(Gather::Sum), None) => {
@@ -138,6 +155,15 @@ fn dress(replies: &ReplyBuf, shapes: &[(Option<Gather>, usize)], out: &mut Reply
             (Some(Gather::AllOk | Gather::SetAllIfAbsent), None) => out.reply(ReplyRef::Ok),
         }
     }
+}
+
+/// The reply to a request of which one part met the error at `failed` and another was done.
+fn in_part(replies: &ReplyBuf, failed: usize, out: &mut ReplyBuf) {
+    let error =
+        replies.slices(failed..failed + 1).flatten().skip(1).copied().take_while(u8::is_ascii_uppercase).collect();
+    let word = String::from_utf8(error).unwrap_or_default();
+    let text = format!("NOQUORUM done for some of the keys, for another there was {word}, applied: unknown");
+    out.reply(ReplyRef::Error(text.into()));
 }
 
 /// `MSETNX`. Atomic where all keys are of one partition; over several it looks first and then sets, without isolation.
@@ -157,9 +183,38 @@ async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &m
     if (0..found.replies()).any(|n| found.kind(n) == Some(ReplyKind::Int(1))) {
         return out.reply(ReplyRef::Int(0));
     }
+    let count = sets.len();
     let done = execute(desk, sets, terms).await;
+    let set = (0..count).filter(|n| done.kind(*n) == Some(ReplyKind::Int(1))).count();
     match failed(&done) {
+        Some(n) if set > 0 => in_part(&done, n, out),
         Some(n) => out.append(&done, n..n + 1),
-        None => out.reply(ReplyRef::Int(1)),
+        // Somebody else was faster with some of the keys, or with all.
+        None if set > 0 && set < count => out.reply(ReplyRef::Error(OVERTAKEN.into())),
+        None => out.reply(ReplyRef::Int(i64::from(set == count))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::reply::{BUSY, Wire};
+    use bytes::Buf;
+
+    fn dressed(gather: Gather, writes: bool, parts: &[ReplyRef<'_>]) -> String {
+        let (mut replies, mut out) = (ReplyBuf::new(Wire::Resp2), ReplyBuf::new(Wire::Resp2));
+        parts.iter().for_each(|part| replies.reply(part.clone()));
+        dress(&replies, &[Shape { gather: Some(gather), count: parts.len(), writes }], &mut out);
+        String::from_utf8(out.copy_to_bytes(out.remaining()).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_error_that_says_nothing_was_done_is_not_passed_on_where_a_part_was_done() {
+        let busy = ReplyRef::Error(BUSY.into());
+        let in_part = "-NOQUORUM done for some of the keys, for another there was BUSY, applied: unknown\r\n";
+        assert_eq!(dressed(Gather::AllOk, true, &[ReplyRef::Ok, busy.clone()]), in_part);
+        assert_eq!(dressed(Gather::Sum, true, &[busy.clone(), ReplyRef::Int(1)]), in_part);
+        assert_eq!(dressed(Gather::AllOk, true, &[busy.clone(), busy.clone()]), format!("-{BUSY}\r\n"));
+        assert_eq!(dressed(Gather::Sum, false, &[ReplyRef::Int(1), busy]), format!("-{BUSY}\r\n"));
     }
 }
