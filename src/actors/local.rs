@@ -14,7 +14,7 @@ use crate::cluster::partition_set::PartitionSet;
 use crate::protocol::native::PartitionDigest;
 
 use super::replication::{AwaitReplicas, Replication};
-use super::store::{self, ScannedPage, StoreActor};
+use super::store::{self, ScannedPage, StoreActor, within_scan_bytes};
 
 /// An actor of this node is gone: it is stopping. Nothing can be said of what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,22 @@ impl From<actix::MailboxError> for Gone {
     fn from(_: actix::MailboxError) -> Self {
         Self
     }
+}
+
+/// The place in `weights` that a random `draw` chooses, each with a chance in proportion to its weight; 0 when there is no weight.
+pub(super) fn weighted(weights: &[u64], draw: u64) -> usize {
+    let mut left = draw % weights.iter().sum::<u64>().max(1);
+    let found = weights.iter().position(|weight| {
+        let here = left < *weight;
+        left -= if here { 0 } else { *weight };
+        here
+    });
+    found.unwrap_or(0)
+}
+
+/// Another draw that follows from this one.
+pub(super) fn remix(draw: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(&draw.to_le_bytes())
 }
 
 /// Addresses of the actors of every data arbiter, by shard.
@@ -87,7 +103,8 @@ impl Local {
         Ok(self.ask_all(ask).await?.into_iter().flatten().collect())
     }
 
-    /// A page of keys of each of these partitions, in their order; `from` applies to the first.
+    /// A page of keys of each of these partitions, in their order; `from` applies to the first. The first always comes; others are left
+    /// out where there is too much for one frame.
     pub async fn scan(
         &self,
         partitions: PartitionSet,
@@ -103,15 +120,16 @@ impl Local {
         let pages = pages.map(|(store, from)| store.send(store::Scan { from, count, pattern: pattern.clone() }));
         let mut pages: Vec<ScannedPage> = try_join_all(pages).await?.into_iter().flatten().collect();
         pages.sort_by_key(|page| page.partition);
-        Ok(pages)
+        Ok(within_scan_bytes(pages))
     }
 
-    /// Any key.
-    pub async fn random_key(&self, draw: u64) -> Result<Option<Bytes>, Gone> {
-        let start = (draw % self.stores.len() as u64) as usize;
-        for n in 0..self.stores.len() {
-            let store = &self.stores[(start + n) % self.stores.len()];
-            if let Some(key) = store.send(store::RandomKey(draw)).await? {
+    /// A key of these partitions, each with about the same chance.
+    pub async fn random_key(&self, partitions: PartitionSet, draw: u64) -> Result<Option<Bytes>, Gone> {
+        let counts = self.ask_all(|| store::Count(partitions)).await?;
+        let first = weighted(&counts, draw);
+        // The others too: all that one holds may have expired.
+        for store in self.stores[first..].iter().chain(&self.stores[..first]) {
+            if let Some(key) = store.send(store::RandomKey(partitions, remix(draw))).await? {
                 return Ok(Some(key));
             }
         }
@@ -152,5 +170,17 @@ impl Local {
         let mut all: Vec<_> = self.ask_all(|| store::Digests(partitions)).await?.into_iter().flatten().collect();
         all.sort_by_key(|(partition, _)| *partition);
         Ok(all.into_iter().map(|(_, digest)| digest).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weighted;
+
+    #[test]
+    fn a_draw_falls_by_weight() {
+        let drawn: Vec<usize> = (0..6).map(|draw| weighted(&[1, 0, 3], draw)).collect();
+        assert_eq!(drawn, [0, 2, 2, 2, 0, 2]);
+        assert_eq!((weighted(&[0, 0], 5), weighted(&[], 5)), (0, 0));
     }
 }

@@ -344,18 +344,18 @@ impl Handler<Scan> for StoreActor {
         let now = self.clock.unix_ms();
         let pattern = (!scan.pattern.is_empty()).then_some(&scan.pattern[..]);
         let page = |(partition, from): &(Partition, u64)| {
-            let page = self.core.scan(*partition, *from, scan.count, pattern, now);
+            let page = self.core.scan(*partition, *from, scan.count.min(SCAN_PAGE_KEYS_MAX), pattern, now);
             ScannedPage { partition: *partition, keys: page.keys, next: page.next }
         };
-        MessageResult(scan.from.iter().map(page).collect())
+        MessageResult(within_scan_bytes(scan.from.iter().map(page)))
     }
 }
 
 impl Handler<RandomKey> for StoreActor {
     type Result = Option<Bytes>;
 
-    fn handle(&mut self, RandomKey(draw): RandomKey, _: &mut Self::Context) -> Self::Result {
-        self.core.random_key(draw, self.clock.unix_ms())
+    fn handle(&mut self, RandomKey(partitions, draw): RandomKey, _: &mut Self::Context) -> Self::Result {
+        self.core.random_key(|p| partitions.contains(p), draw, self.clock.unix_ms())
     }
 }
 

@@ -444,10 +444,12 @@ impl Store {
         }
     }
 
-    /// The live key that a random `draw` chooses, each with about the same chance; `None` when there is none.
-    pub fn random_key(&self, draw: u64, now: UnixMs) -> Option<Bytes> {
-        let segments: Vec<&Segment> = self.tables.iter().flat_map(Table::segments).filter(|s| s.len() > 0).collect();
-        let mut nth = (draw % (self.tally.live as u64).max(1)) as usize;
+    /// The live key of `among` that a random `draw` chooses, each with about the same chance; `None` when there is none.
+    pub fn random_key(&self, among: impl Fn(Partition) -> bool, draw: u64, now: UnixMs) -> Option<Bytes> {
+        let tables = self.partitions().filter(|p| among(*p)).map(|p| self.table(p));
+        let segments: Vec<&Segment> = tables.flat_map(Table::segments).filter(|s| s.len() > 0).collect();
+        let live: usize = segments.iter().map(|segment| segment.len()).sum();
+        let mut nth = (draw % (live as u64).max(1)) as usize;
         let start = segments.iter().position(|segment| {
             let here = nth < segment.len();
             nth -= if here { 0 } else { segment.len() };

@@ -256,7 +256,7 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
             Ask::Count(_) => reply(Answer::Count(local.count(partitions).await?)),
             Ask::RandomKey(_) => {
                 let draw = xxhash_rust::xxh3::xxh3_64(payload) ^ door.now();
-                let key = local.random_key(draw).await?;
+                let key = local.random_key(partitions, draw).await?;
                 reply(Answer::Keys(key.iter().map(|key| Key(key)).collect()));
             }
             Ask::Digests(_) => reply(Answer::Digests(local.digests(partitions).await?)),

@@ -18,9 +18,9 @@ use crate::protocol::native::{Answer, Ask, Message as Native};
 use crate::protocol::request::ClusterOp;
 use crate::protocol::resp::encode::ReplyBuf;
 
-use super::super::local::Gone;
+use super::super::local::{Gone, remix, weighted};
 use super::super::replication::CallPeer;
-use super::super::store::ScannedPage;
+use super::super::store::{SCAN_BYTES_MAX, ScannedPage};
 use super::{Desk, Terms};
 
 const ATTEMPTS_MAX: u32 = 8;
@@ -65,18 +65,9 @@ pub(super) async fn answer(desk: &Rc<Desk>, op: ClusterOp, terms: Terms, out: &m
             })
         }
         ClusterOp::Flush => all(desk, &Question::Flush, terms).await.map(|_| out.reply(ReplyRef::Ok)),
-        ClusterOp::RandomKey => {
-            let draw = desk.request_id();
-            let question =
-                Question::RandomKey(xxhash_rust::xxh3::xxh3_64_with_seed(&draw.sequence.to_le_bytes(), draw.router));
-            all(desk, &question, terms).await.map(|found| {
-                let keys = keys_of(found);
-                match keys.get(draw.sequence as usize % keys.len().max(1)) {
-                    Some(key) => out.reply(ReplyRef::Bulk(key)),
-                    None => out.reply(ReplyRef::Null),
-                }
-            })
-        }
+        ClusterOp::RandomKey => random_key(desk, terms)
+            .await
+            .map(|key| out.reply(key.as_ref().map_or(ReplyRef::Null, |k| ReplyRef::Bulk(k)))),
         ClusterOp::Wait { replicas, timeout_ms } => {
             let replicas = usize::try_from(replicas.max(0)).unwrap_or(usize::MAX);
             // 0 waits for ever in Redis; here a connection that waits for ever would keep its permit for ever.
@@ -130,12 +121,13 @@ fn page(cursor: u64, keys: &[Bytes], out: &mut ReplyBuf) {
     out.close(ReplyKind::Value);
 }
 
-/// Walks on from `cursor` (0 starts) until about `count` keys are found: partition by partition, several at a time where they hold few.
+/// Walks on from `cursor` (0 starts) until about `count` keys, or enough bytes of them, are found: partition by partition, several at a time where they hold few.
 async fn scan(desk: &Rc<Desk>, cursor: u64, pattern: Bytes, count: u64, terms: Terms) -> Result<(u64, Vec<Bytes>), ()> {
     let partition = u16::try_from(cursor >> POSITION_BITS).unwrap_or(PARTITIONS);
     let mut from = cursor & ((1 << POSITION_BITS) - 1);
     let mut next = partition;
     let mut keys: Vec<Bytes> = Vec::new();
+    let mut bytes = 0;
     let count = usize::try_from(count).unwrap_or(usize::MAX).clamp(1, SCAN_COUNT_MAX);
     let mut window = 1u16;
     while next < PARTITIONS {
@@ -150,17 +142,22 @@ async fn scan(desk: &Rc<Desk>, cursor: u64, pattern: Bytes, count: u64, terms: T
         }
         pages.sort_by_key(|page| page.partition);
         for page in pages {
+            // An answer that would have been too long ends early; the next question begins there.
+            if page.partition.0 != next {
+                break;
+            }
+            bytes += page.keys.iter().map(Bytes::len).sum::<usize>();
             keys.extend(page.keys);
             if let Some(position) = page.next {
                 return Ok(((u64::from(page.partition.0) << POSITION_BITS) | position, keys));
             }
             next = page.partition.0 + 1;
-            if keys.len() >= count {
+            if keys.len() >= count || bytes >= SCAN_BYTES_MAX {
                 break;
             }
         }
         from = 0;
-        if keys.len() >= count {
+        if keys.len() >= count || bytes >= SCAN_BYTES_MAX {
             break;
         }
         // Few keys a partition: look at more of them at a time.
@@ -172,17 +169,40 @@ async fn scan(desk: &Rc<Desk>, cursor: u64, pattern: Bytes, count: u64, terms: T
 /// Keys one `SCAN` returns at the most, about.
 const SCAN_COUNT_MAX: usize = 100_000;
 
+/// A key, each with about the same chance: first how many there are where, then one of those. `None` when there is none.
+async fn random_key(desk: &Rc<Desk>, terms: Terms) -> Result<Option<Bytes>, ()> {
+    let id = desk.request_id();
+    let draw = xxhash_rust::xxh3::xxh3_64_with_seed(&id.sequence.to_le_bytes(), id.router);
+    let counted = by_coordinator(desk, PartitionSet::FULL, &Question::Count, terms).await?;
+    let counts: Vec<u64> = counted.iter().map(|(_, found)| if let Found::Count(n) = found { *n } else { 0 }).collect();
+    let Some((drawn, _)) = counted.get(weighted(&counts, draw)) else { return Ok(None) };
+    // If all those have expired meanwhile, any other will do.
+    for partitions in [*drawn, PartitionSet::FULL] {
+        let keys = keys_of(among(desk, partitions, &Question::RandomKey(remix(draw)), terms).await?);
+        if !keys.is_empty() {
+            return Ok(keys.get((draw % keys.len() as u64) as usize).cloned());
+        }
+    }
+    Ok(None)
+}
+
 async fn all(desk: &Rc<Desk>, question: &Question, terms: Terms) -> Result<Vec<Found>, ()> {
     among(desk, PartitionSet::FULL, question, terms).await
 }
 
 /// Asks the coordinators of `partitions`.
-async fn among(
+async fn among(desk: &Rc<Desk>, partitions: PartitionSet, question: &Question, terms: Terms) -> Result<Vec<Found>, ()> {
+    let found = by_coordinator(desk, partitions, question, terms).await?;
+    Ok(found.into_iter().map(|(_, found)| found).collect())
+}
+
+/// Asks the coordinators of `partitions`, and tells which of them each answers for.
+async fn by_coordinator(
     desk: &Rc<Desk>,
     mut partitions: PartitionSet,
     question: &Question,
     terms: Terms,
-) -> Result<Vec<Found>, ()> {
+) -> Result<Vec<(PartitionSet, Found)>, ()> {
     let first = partitions.iter().next();
     let mut found = Vec::new();
     for attempt in 0..ATTEMPTS_MAX {
@@ -208,8 +228,8 @@ async fn among(
         });
         for (group, answer) in join_all(asked).await {
             if let Some(answer) = answer {
-                found.push(answer);
                 partitions = partitions.difference(&group);
+                found.push((group, answer));
             }
         }
         if partitions.is_empty() {
@@ -229,7 +249,7 @@ async fn here(desk: &Desk, partitions: PartitionSet, question: Question, terms: 
         Question::Count => Found::Count(local.count(partitions).await?),
         Question::Keys(pattern) => Found::Keys(local.keys(partitions, &pattern).await?),
         Question::Scan { from, count, pattern } => Found::Pages(local.scan(partitions, from, count, &pattern).await?),
-        Question::RandomKey(draw) => Found::Keys(local.random_key(draw).await?.into_iter().collect()),
+        Question::RandomKey(draw) => Found::Keys(local.random_key(partitions, draw).await?.into_iter().collect()),
         Question::Flush => {
             // Short of its level or not, it is done here and on its way; the sum of both is what a caller can be told.
             if local.flush(partitions, terms.level).await? { Found::Done } else { return Err(Gone) }

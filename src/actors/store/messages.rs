@@ -1,4 +1,4 @@
-//! What a store actor can be told and asked, and its answers. Plain data; what they do is in `store`.
+//! What a store actor can be told and asked, and its answers. Plain data; what they do is in `store`. Tested below.
 
 use std::collections::BTreeMap;
 
@@ -212,6 +212,25 @@ pub struct Scan {
     pub pattern: Bytes,
 }
 
+/// Keys one page of a [`Scan`] has at the most: a frame takes that many of the longest keys.
+pub const SCAN_PAGE_KEYS_MAX: usize = 4_096;
+/// Bytes of keys after which an answer takes up no further page.
+pub const SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// As many of these pages as an answer has room for; at least one.
+pub fn within_scan_bytes(pages: impl IntoIterator<Item = ScannedPage>) -> Vec<ScannedPage> {
+    let mut bytes = 0;
+    let mut kept = Vec::new();
+    for page in pages {
+        bytes += page.keys.iter().map(Bytes::len).sum::<usize>();
+        kept.push(page);
+        if bytes >= SCAN_BYTES_MAX {
+            break;
+        }
+    }
+    kept
+}
+
 /// One partition's page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScannedPage {
@@ -223,10 +242,10 @@ pub struct ScannedPage {
     pub next: Option<u64>,
 }
 
-/// Any key.
+/// A key of these partitions, chosen by this draw.
 #[derive(Message, Debug)]
 #[rtype(result = "Option<Bytes>")]
-pub struct RandomKey(pub u64);
+pub struct RandomKey(pub PartitionSet, pub u64);
 
 /// Delete everything in these partitions.
 #[derive(Message, Debug)]
@@ -296,4 +315,29 @@ pub struct StoreStats {
     pub expiry_late_ms: u64,
     /// Partitions that hold anything.
     pub filled: PartitionSet,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_scan_ends_with_the_page_that_fills_it() {
+        let page = |n: u16, bytes: usize| ScannedPage {
+            partition: Partition(n),
+            keys: vec![vec![0; bytes].into()],
+            next: None,
+        };
+        let kept = |sizes: &[usize]| within_scan_bytes((0u16..).zip(sizes).map(|(n, bytes)| page(n, *bytes))).len();
+        assert_eq!(kept(&[1, 1, 1]), 3);
+        assert_eq!(kept(&[SCAN_BYTES_MAX, 1, 1]), 1);
+        assert_eq!(kept(&[1, SCAN_BYTES_MAX, 1]), 2);
+        assert_eq!(kept(&[]), 0);
+    }
+
+    #[test]
+    fn the_largest_page_fits_a_frame() {
+        use crate::base::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX};
+        const { assert!(SCAN_BYTES_MAX + SCAN_PAGE_KEYS_MAX * (KEY_BYTES_MAX + 16) < FRAME_BYTES_MAX) };
+    }
 }

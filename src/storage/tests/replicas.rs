@@ -226,7 +226,8 @@ proptest! {
 #[test]
 fn keys_and_random_keys_are_live_ones() {
     let mut store = store();
-    assert_eq!(store.random_key(7, T0), None);
+    let any = |_| true;
+    assert_eq!(store.random_key(any, 7, T0), None);
     put(&mut store, "b", "v", T0);
     run(&mut store, &op("gone", set(Expiry::Until(Deadline::In(5)), When::Always, SetAnswer::Done), "v"), T0);
     let mut keys = Vec::new();
@@ -235,7 +236,10 @@ fn keys_and_random_keys_are_live_ones() {
     }
     assert_eq!(keys, ["b"]);
     for draw in 0..10 {
-        assert_eq!(store.random_key(draw, T0 + 5).unwrap(), "b");
+        assert_eq!(store.random_key(any, draw, T0 + 5).unwrap(), "b");
     }
-    assert!((0..10).any(|draw| store.random_key(draw, T0).unwrap() == "gone"));
+    assert!((0..10).any(|draw| store.random_key(any, draw, T0).unwrap() == "gone"));
+    let (b, gone) = (Partition::of(b"b"), Partition::of(b"gone"));
+    assert!((0..10).all(|draw| store.random_key(|p| p == b, draw, T0).unwrap() == "b"));
+    assert_eq!(store.random_key(|p| p != b && p != gone, 0, T0), None);
 }
