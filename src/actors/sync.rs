@@ -55,13 +55,6 @@ pub struct SyncStats {
     /// Keys that differed in it.
     pub divergent_keys: usize,
 }
-impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for SyncStats {
-    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
-        if let Some(tx) = tx {
-            let _ = tx.send(self);
-        }
-    }
-}
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -392,15 +385,15 @@ impl Handler<Filled> for SyncActor {
 }
 
 impl Handler<AskStats> for SyncActor {
-    type Result = SyncStats;
+    type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
         let last = self.planner.last_round();
-        SyncStats {
+        MessageResult(SyncStats {
             counters: self.counters.borrow().clone(),
             syncing: self.planner.syncing(&self.view),
             last_round_age_ms: last.map(|(at, _)| self.clock.unix_ms().saturating_sub(at)),
             divergent_keys: last.map_or(0, |(_, keys)| keys),
-        }
+        })
     }
 }

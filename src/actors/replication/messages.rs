@@ -151,11 +151,3 @@ pub struct ReplicationStats {
     /// Calls without an answer yet.
     pub calls: usize,
 }
-impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for ReplicationStats {
-    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
-        if let Some(tx) = tx {
-            // The asker may have given up.
-            let _ = tx.send(self);
-        }
-    }
-}

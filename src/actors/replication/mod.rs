@@ -447,15 +447,15 @@ impl Handler<ReportTo> for Replication {
 }
 
 impl Handler<AskStats> for Replication {
-    type Result = ReplicationStats;
+    type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
-        ReplicationStats {
+        MessageResult(ReplicationStats {
             counters: self.counters.clone(),
             outbox_bytes: self.outlets.values().map(Outlet::outbox_bytes).sum(),
             links: self.outlets.values().filter(|outlet| outlet.is_open()).count(),
             calls: self.outlets.values().map(Outlet::calls).sum(),
-        }
+        })
     }
 }
 

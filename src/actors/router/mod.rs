@@ -88,14 +88,6 @@ pub struct AskStats;
 #[derive(Debug, Default, Clone)]
 pub struct RouterStats(pub Counters);
 
-impl<A: Actor, M: Message<Result = Self>> actix::dev::MessageResponse<A, M> for RouterStats {
-    fn handle(self, _: &mut A::Context, tx: Option<actix::dev::OneshotSender<Self>>) {
-        if let Some(tx) = tx {
-            let _ = tx.send(self);
-        }
-    }
-}
-
 /// Operations on their way, with what a retry needs to know of each.
 #[derive(Debug, Clone, Default)]
 struct Ops {
@@ -286,9 +278,9 @@ impl Handler<PeerBatch> for Router {
 }
 
 impl Handler<AskStats> for Router {
-    type Result = RouterStats;
+    type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
-        RouterStats(self.desk.counters.borrow().clone())
+        MessageResult(RouterStats(self.desk.counters.borrow().clone()))
     }
 }
