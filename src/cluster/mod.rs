@@ -9,6 +9,8 @@ pub mod outbox;
 pub mod partition_set;
 pub mod placement;
 pub mod ring;
+#[cfg(test)]
+mod specimen;
 pub mod sync;
 pub mod tally;
 pub mod view;

@@ -4,27 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::slot::Partition;
-
-fn id(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
-
-fn member(name: &str) -> Member {
-    Member {
-        id: id(name),
-        revision: 1,
-        state: MemberState::Joined,
-        address: "10.0.0.1:5000".into(),
-        admin: None,
-        weight: 1,
-        zone: None,
-        vnodes: 128,
-        replication: 3,
-        incarnation: 10,
-        held: Held::default(),
-        ended_epoch: 0,
-    }
-}
+use crate::cluster::specimen::{id, member};
 
 fn of(names: &[&str]) -> Membership {
     let mut membership = Membership::default();

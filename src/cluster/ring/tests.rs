@@ -6,26 +6,14 @@ use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::cluster::membership::{Held, MemberState, REPLICATE_TO_ALL};
+use crate::cluster::membership::REPLICATE_TO_ALL;
 use crate::cluster::placement::{PLACE, bounds, fair_shares};
+use crate::cluster::specimen;
 
 const P: usize = PARTITIONS as usize;
 
 fn member(id: &str, weight: u16, zone: Option<u8>, replication: u16) -> Member {
-    Member {
-        id: id.parse().unwrap(),
-        revision: 1,
-        state: MemberState::Joined,
-        address: format!("{id}:5000"),
-        admin: None,
-        weight,
-        zone: zone.map(|zone| format!("zone-{zone}")),
-        vnodes: 128,
-        replication,
-        incarnation: 1,
-        held: Held::default(),
-        ended_epoch: 0,
-    }
+    Member { weight, zone: zone.map(|zone| format!("zone-{zone}")), replication, ..specimen::member(id) }
 }
 
 fn id(seed: u64, number: usize) -> String {

@@ -3,12 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::specimen::{id, member};
 
 const FIRST: Partition = Partition(0);
-
-fn id(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
 
 /// A member named `name`, holding `held` of the data founded at `founding`.
 #[derive(Clone, Debug)]
@@ -23,27 +20,10 @@ fn seen(name: &'static str, liveness: Liveness, held: PartitionSet) -> Seen {
     Seen { name, liveness, held, founding: 1 }
 }
 
-fn member(name: &str, replication: u16) -> Member {
-    Member {
-        id: id(name),
-        revision: 1,
-        state: MemberState::Joined,
-        address: "10.0.0.1:5000".into(),
-        admin: None,
-        weight: 1,
-        zone: None,
-        vnodes: 128,
-        replication,
-        incarnation: 10,
-        held: Default::default(),
-        ended_epoch: 0,
-    }
-}
-
 fn membership(of: &[Seen], replication: u16) -> Membership {
     let mut membership = Membership::default();
     for Seen { name, held, founding, .. } in of {
-        membership.join(member(name, replication)).unwrap();
+        membership.join(Member { replication, ..member(name) }).unwrap();
         membership.set_held(&id(name), 10, *held, *founding).unwrap();
     }
     membership
@@ -141,7 +121,7 @@ fn of_several_foundings_the_most_backed_counts_then_the_oldest() {
 fn sightings_of_another_life_say_nothing_and_this_node_is_alive_to_itself() {
     let all = [seen("a", Alive, PartitionSet::FULL), seen("b", Alive, PartitionSet::FULL)];
     let mut membership = membership(&all, 2);
-    membership.join(Member { incarnation: 11, ..member("b", 2) }).unwrap();
+    membership.join(Member { incarnation: 11, replication: 2, ..member("b") }).unwrap();
     let mut drawer = Cartographer::new(id("a"));
     let ring = Arc::new(Ring::build(&membership));
     let mut known = sightings(&all);
