@@ -8,7 +8,7 @@ use crate::cluster::view::{Liveness, Peer, View};
 
 use super::handles::Handles;
 use super::report::{self, Report};
-use super::ring::Remove;
+use super::ring::Forget;
 
 /// Answers a path such as `v1/status`, or `POST v1/members/ID/forget`.
 pub(super) async fn answer(handles: &Handles, request: &[u8]) -> (u16, String) {
@@ -62,7 +62,7 @@ async fn change(handles: &Handles, path: &str) -> (u16, Value) {
     if handles.view.load().find(&id).is_none() {
         return (404, error("not_found", "no such member"));
     }
-    match report::ask(std::slice::from_ref(&handles.ring), || Remove::Forget(id.clone())).await.pop() {
+    match report::ask(std::slice::from_ref(&handles.ring), || Forget(id.clone())).await.pop() {
         Some(Ok(())) => (200, json!({ "forgotten": true })),
         Some(Err(reason)) => (409, error("conflict", &reason)),
         None => {

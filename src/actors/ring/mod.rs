@@ -69,17 +69,10 @@ pub struct Holds {
     pub founding: u64,
 }
 
-/// Take a member out of the ring.
+/// Take a dead member out of the ring.
 #[derive(Message, Debug)]
 #[rtype(result = "Result<(), String>")]
-pub enum Remove {
-    /// It hands its data over first; to be told to the member itself.
-    Leave,
-    /// It has handed everything over.
-    Left,
-    /// It is dead.
-    Forget(NodeId),
-}
+pub struct Forget(pub NodeId);
 
 /// Somebody who wants every new view.
 #[derive(Message)]
@@ -129,7 +122,6 @@ pub struct RingActor {
     subscribers: Vec<Recipient<ViewChanged>>,
     digest: Option<Recipient<LocalDigest>>,
     pulling: BTreeSet<SocketAddr>,
-    leaving: bool,
     seeds_met: bool,
     counters: Counters,
 }
@@ -176,7 +168,6 @@ impl RingActor {
             subscribers: Vec::new(),
             digest: None,
             pulling: BTreeSet::new(),
-            leaving: false,
             seeds_met: false,
             counters: Counters::default(),
         }
@@ -205,11 +196,8 @@ impl RingActor {
         }
     }
 
-    /// A node that runs and has not left is a member, whatever others believed meanwhile.
+    /// A node that runs is a member, whatever others believed meanwhile.
     fn stay(&mut self) {
-        if self.leaving {
-            return;
-        }
         let known = self.membership.member(&self.config.me.id);
         if known.is_some_and(|m| m.state == MemberState::Joined && m.incarnation == self.config.me.incarnation) {
             return;
@@ -386,24 +374,17 @@ impl Handler<Holds> for RingActor {
     }
 }
 
-impl Handler<Remove> for RingActor {
+impl Handler<Forget> for RingActor {
     type Result = Result<(), String>;
 
-    fn handle(&mut self, remove: Remove, _: &mut Self::Context) -> Self::Result {
-        let me = &self.config.me.id;
-        let changed = match &remove {
-            Remove::Leave => self.membership.leave(me),
-            Remove::Left => self.membership.left(me),
-            Remove::Forget(id) if id == me => return Err("a node can't forget itself; let it leave".into()),
-            Remove::Forget(id) => {
-                if self.sightings.get(id).is_some_and(|seen| seen.liveness == Liveness::Alive) {
-                    return Err(format!("`{id}` is alive; let it leave"));
-                }
-                self.membership.forget(id)
-            }
-        };
-        self.leaving |= !matches!(remove, Remove::Forget(_));
-        changed.map_err(|refused| refused.to_string()).map(|_| self.publish(true))
+    fn handle(&mut self, Forget(id): Forget, _: &mut Self::Context) -> Self::Result {
+        if id == self.config.me.id {
+            return Err("a node can't forget itself; let it leave".into());
+        }
+        if self.sightings.get(&id).is_some_and(|seen| seen.liveness == Liveness::Alive) {
+            return Err(format!("`{id}` is alive; let it leave"));
+        }
+        self.membership.forget(&id).map_err(|refused| refused.to_string()).map(|_| self.publish(true))
     }
 }
 
