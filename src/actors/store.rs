@@ -18,7 +18,7 @@ use crate::cluster::partition_set::PartitionSet;
 use crate::protocol::native::frame;
 use crate::protocol::native::{Answered, Counted, RecordRef, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::{Applied, Leases, Outcome, RecentRequests, Store};
+use crate::storage::{Aim, Applied, Leases, OPS_AHEAD, Outcome, RecentRequests, Store};
 
 use super::clock::Clock;
 use super::replication::{Outgoing, Replicate, Replication, ViewChanged};
@@ -127,7 +127,14 @@ impl StoreActor {
     }
 
     /// Executes operation `n` of `batch`.
-    fn execute_one(&mut self, n: usize, batch: &Execute, now: UnixMs, replies: &mut ReplyBuf, out: &mut Outbound) {
+    fn execute_one(
+        &mut self,
+        (n, aim): (usize, Aim),
+        batch: &Execute,
+        now: UnixMs,
+        replies: &mut ReplyBuf,
+        out: &mut Outbound,
+    ) {
         let (op, number) = (&batch.ops[n], u32::try_from(n).expect("batches are bounded"));
         let request = batch.requests.get(n).copied().flatten();
         let done = request.and_then(|request| match &batch.grounds {
@@ -145,7 +152,7 @@ impl StoreActor {
         let replicated = self.replicated;
         let Some(request) = request else {
             let mut mutated = false;
-            self.core.execute(op, now, replies, &mut |key, entry| {
+            self.core.execute_at(aim, op, now, replies, &mut |key, entry| {
                 mutated = true;
                 if replicated {
                     out.entry(number, key, entry, None, counted);
@@ -158,7 +165,7 @@ impl StoreActor {
         };
         let reply_at = replies.replies();
         let mut mutated = false;
-        self.core.execute(op, now, replies, &mut |_, _| mutated = true);
+        self.core.execute_at(aim, op, now, replies, &mut |_, _| mutated = true);
         let reply: Bytes = replies.slices(reply_at..reply_at + 1).collect::<Vec<_>>().concat().into();
         let kind = replies.kind(reply_at).expect("every operation has one reply");
         let mut version = Version::ZERO;
@@ -279,8 +286,11 @@ impl Handler<Execute> for StoreActor {
             let read = |(n, op): (u32, &Op)| (n, self.core.version(&op.key));
             out.read = if batch.grounds.is_some() { (0u32..).zip(&batch.ops).map(read).collect() } else { Vec::new() };
         } else {
-            for n in 0..batch.ops.len() {
-                self.execute_one(n, &batch, now, &mut replies, &mut out);
+            for (n, ops) in batch.ops.chunks(OPS_AHEAD).enumerate() {
+                let aims = self.core.aim(ops);
+                for (aimed, aim) in (n * OPS_AHEAD..).zip(aims.into_iter().take(ops.len())) {
+                    self.execute_one((aimed, aim), &batch, now, &mut replies, &mut out);
+                }
             }
         }
         if batch.all_or_none {

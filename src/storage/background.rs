@@ -69,7 +69,7 @@ impl Store {
         let dead: Vec<Vec<u8>> = table
             .segments()
             .iter()
-            .flat_map(|segment| segment.iter().map(|view| view.packed).chain(segment.iter_buried()))
+            .flat_map(|segment| segment.iter().chain(segment.iter_buried()))
             .filter(|packed| packed.version() <= floor)
             .map(|packed| packed.key().to_vec())
             .collect();
@@ -78,7 +78,7 @@ impl Store {
             self.give_up(partition);
         } else {
             for key in dead {
-                table.forget(&key, &mut self.tally);
+                table.forget(self.hash.of(&key), &mut self.tally);
             }
         }
         Applied::Newer
@@ -92,7 +92,6 @@ impl Store {
 
     fn give_up(&mut self, partition: Partition) {
         let index = self.index(partition);
-        self.queue.remove_table(index);
         for segment in self.tables[index].take_segments() {
             let taken = segment.tally();
             self.tally.update(taken, Tally::default());

@@ -1,7 +1,9 @@
 //! Floor 2, the store: what one data shard holds, and every rule about it. No actix, no tokio, no clock: `now` comes in.
 
+mod ahead;
 mod background;
 mod digest;
+mod entries;
 mod eviction;
 mod execute;
 mod lease;
@@ -12,6 +14,7 @@ mod size;
 mod store;
 mod table;
 
+pub use ahead::{Aim, OPS_AHEAD};
 pub use background::Turn;
 pub use digest::{LEAVES, LeafDigest, PartitionDigest};
 pub use lease::{Leased, Leases, stamps_below};

@@ -1,52 +1,9 @@
-//! A bounded piece of a partition: live entries in their order of use, tombstones beside them. Never decides which version wins. Every
-//! walk over keys (expiry, scan page, growing a table) covers one segment at a time, which is what bounds it. Tested in `table`.
-#![allow(clippy::mutable_key_type)] // an entry's key never changes, only what is under it
+//! A bounded piece of a partition: live entries, tombstones beside them. Never decides which version wins, nor what is evicted. Every walk
+//! over keys (expiry, scan page, growing a table) covers one segment at a time, which is what bounds it. Tested in `tests`.
 
-// Ordered by `KeyHash`, whose seed is given: one seed, one order.
-use std::collections::HashSet;
-use std::hash::BuildHasher;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use foldhash::fast::FixedState;
-use lru::LruCache;
-
-use super::packed::{self, Content, ContentBody, Keyed, Packed, Slot};
-use super::size;
-use crate::base::entry::EntryRef;
+use super::entries::{Entries, Key, KeyHash, LINE_BYTES};
+use super::packed::{Content, ContentBody, Packed, PackedRef, Slot, Stamp};
 use crate::base::hlc::{UnixMs, Version};
-
-/// A node of `LruCache`: entry, slot, two links.
-const NODE_BYTES: usize = size_of::<(Packed, Slot, [usize; 2])>();
-/// A bucket of `LruCache`: key pointer, node pointer.
-type Bucket = [usize; 2];
-
-/// Hashes keys with a seed, and counts: a table that hashes more than the key it was given has just rehashed, which `lru` does not tell and
-/// the memory account must know. One owner, so the counter is never contended.
-#[derive(Clone)]
-pub(super) struct KeyHash {
-    state: FixedState,
-    hashed: Arc<AtomicU32>,
-}
-
-impl KeyHash {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { state: FixedState::with_seed(seed), hashed: Arc::new(AtomicU32::new(0)) }
-    }
-
-    fn hashed(&self) -> u32 {
-        self.hashed.load(Ordering::Relaxed)
-    }
-}
-
-impl BuildHasher for KeyHash {
-    type Hasher = <FixedState as BuildHasher>::Hasher;
-
-    fn build_hasher(&self) -> Self::Hasher {
-        self.hashed.store(self.hashed().wrapping_add(1), Ordering::Relaxed);
-        self.state.build_hasher()
-    }
-}
 
 /// What a shard holds, added up over its segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,9 +14,9 @@ pub(super) struct Tally {
     pub(super) with_deadline: usize,
     /// Tombstones.
     pub(super) buried: usize,
-    /// Memory of live entries, nodes and their tables.
+    /// Memory of live entries and their tables.
     pub(super) live_bytes: usize,
-    /// Memory of tombstones.
+    /// Memory of tombstones and their tables.
     pub(super) buried_bytes: usize,
 }
 
@@ -80,75 +37,45 @@ impl Tally {
     }
 }
 
-/// A live entry, borrowed.
-#[derive(Clone, Copy)]
-pub(super) struct View<'t> {
-    pub(super) packed: &'t Packed,
-    pub(super) slot: Slot,
-}
-
-impl<'t> View<'t> {
-    pub(super) fn version(&self) -> Version {
-        self.packed.version()
-    }
-
-    pub(super) fn deadline(&self) -> Option<UnixMs> {
-        self.packed.deadline(self.slot.due)
-    }
-
-    /// A value is gone from its deadline on.
-    pub(super) fn expired(&self, now: UnixMs) -> bool {
-        self.slot.due.may_have_passed(now) && self.deadline().is_some_and(|deadline| deadline <= now)
-    }
-
-    /// As `deadline`, of an entry that has one, without touching the entry where that is possible.
-    fn deadline_seen_at(&self, now: UnixMs) -> Option<UnixMs> {
-        self.slot.due.to_come(now).or_else(|| self.deadline())
-    }
-
-    pub(super) fn content(&self) -> Content<'t> {
-        self.packed.content(self.slot.due)
-    }
-
-    pub(super) fn entry(&self) -> EntryRef<'t> {
-        self.content().entry()
-    }
+/// What a [`Segment::put`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Put {
+    /// The version before, a tombstone's included.
+    pub(super) old: Option<Version>,
+    /// The version now.
+    pub(super) version: Version,
+    /// Whether the entry had not been used yet in this tick.
+    pub(super) news: bool,
 }
 
 /// See the file's head.
 pub(super) struct Segment {
-    live: LruCache<Packed, Slot, KeyHash>,
-    buried: HashSet<Packed, KeyHash>,
+    live: Entries,
+    buried: Entries,
     hash: KeyHash,
-    /// Buckets of `live`, by the model in `size`.
-    buckets: usize,
-    /// What is here.
+    /// What is here, memory of the two tables apart.
     tally: Tally,
     /// No entry's deadline is before this.
     pub(super) earliest: UnixMs,
     /// Leading bits of a place that all keys here share.
     pub(super) depth: u8,
-    /// Whether the eviction queue knows this segment.
-    pub(super) queued: bool,
 }
 
 impl Segment {
     pub(super) fn new(hash: &KeyHash, depth: u8) -> Self {
         Self {
-            live: LruCache::unbounded_with_hasher(hash.clone()),
-            buried: HashSet::with_hasher(hash.clone()),
+            live: Entries::default(),
+            buried: Entries::default(),
             hash: hash.clone(),
-            buckets: 0,
             tally: Tally::default(),
             earliest: UnixMs::MAX,
             depth,
-            queued: false,
         }
     }
 
-    /// Bytes that storing `body` under `key` adds to a segment that has neither, its table apart.
+    /// Bytes that storing `body` under `key` adds to a segment that has neither and is empty.
     pub(super) fn bytes_of(key: &[u8], body: ContentBody<'_>) -> usize {
-        Content { version: Version::ZERO, body }.memory(key.len()) + size::allocation(NODE_BYTES)
+        Content { version: Version::ZERO, body }.memory(key.len()) + LINE_BYTES
     }
 
     pub(super) fn len(&self) -> usize {
@@ -161,128 +88,121 @@ impl Segment {
 
     /// What is here, added up.
     pub(super) fn tally(&self) -> Tally {
-        self.tally
+        Tally {
+            live: self.live.len(),
+            buried: self.buried.len(),
+            live_bytes: self.tally.live_bytes + self.live.bytes(),
+            buried_bytes: self.tally.buried_bytes + self.buried.bytes(),
+            ..self.tally
+        }
     }
 
-    pub(super) fn peek(&self, key: &[u8]) -> Option<View<'_>> {
-        packed::peek(&self.live, key).map(|(packed, slot)| View { packed, slot: *slot })
+    /// The live entries as they lie.
+    pub(super) fn live(&self) -> &Entries {
+        &self.live
     }
 
-    /// As `peek`, and the entry counts as used at `used`.
-    pub(super) fn touch(&mut self, key: &[u8], used: u32) -> Option<View<'_>> {
-        let entry = packed::find_mut(&mut self.live, key, true)?;
-        entry.slot.used = used;
-        let (packed, slot) = entry.into_shared();
-        Some(View { packed, slot: *slot })
+    /// The live entry under `key`.
+    pub(super) fn peek(&self, key: Key<'_>) -> Option<PackedRef<'_>> {
+        self.live.get(self.live.find(key)?)
+    }
+
+    /// Notes that the entry at a place of `live` was used; whether that is news.
+    pub(super) fn touch(&mut self, place: usize, stamp: Stamp) -> bool {
+        self.live.slot_mut(place).is_some_and(|slot| slot.stamp_with(stamp))
     }
 
     /// The version the tombstone of `key` has, if there is one.
-    pub(super) fn buried(&self, key: &[u8]) -> Option<Version> {
-        if self.buried.is_empty() {
-            return None;
-        }
-        self.buried.get::<dyn Keyed + '_>(&Borrowed(key)).map(Packed::version)
+    pub(super) fn buried(&self, key: Key<'_>) -> Option<Version> {
+        Some(self.buried.get(self.buried.find(key)?)?.version())
     }
 
-    /// The least recently used entry.
-    pub(super) fn oldest(&self) -> Option<View<'_>> {
-        self.live.peek_lru().map(|(packed, slot)| View { packed, slot: *slot })
-    }
-
-    /// Live entries, most recently used first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = View<'_>> {
-        self.live.iter().map(|(packed, slot)| View { packed, slot: *slot })
+    /// Live entries.
+    pub(super) fn iter(&self) -> impl Iterator<Item = PackedRef<'_>> {
+        self.live.iter()
     }
 
     /// Tombstones.
-    pub(super) fn iter_buried(&self) -> impl Iterator<Item = &Packed> {
+    pub(super) fn iter_buried(&self) -> impl Iterator<Item = PackedRef<'_>> {
         self.buried.iter()
     }
 
-    /// Stores a value under the version that `stamp` makes of the present one (a tombstone's included). Answers the old and the new.
+    /// Stores a value under the version that `stamp` makes of the present one (a tombstone's included).
     pub(super) fn put(
         &mut self,
-        key: &[u8],
-        (used, promote): (u32, bool),
+        key: Key<'_>,
+        used: Stamp,
         body: ContentBody<'_>,
         stamp: impl FnOnce(Version) -> Version,
-    ) -> (Option<Version>, Version) {
-        let (old, version);
-        if let Some(mut entry) = packed::find_mut(&mut self.live, key, promote) {
-            let seen = entry.packed().version();
-            (old, version) = (Some(seen), stamp(seen));
-            let content = Content { version, body };
-            let before = (entry.packed().memory(), entry.slot.due.is_some());
-            entry.overwrite(&content);
-            entry.slot.used = used;
-            let after = (entry.packed().memory(), entry.slot.due.is_some());
-            self.tally.live_bytes = self.tally.live_bytes - before.0 + after.0;
-            self.count_deadline(before.1, after.1);
-        } else {
-            old = self.exhume(key);
-            version = stamp(old.unwrap_or(Version::ZERO));
-            let content = Content { version, body };
-            self.admit(Packed::new(key, &content), Slot { used, due: content.due() });
-        }
+    ) -> Put {
         if let ContentBody::Live { deadline: Some(deadline), .. } = body {
             self.earliest = self.earliest.min(deadline);
         }
-        (old, version)
+        if let Some(slot) = self.live.find(key).and_then(|place| self.live.slot_mut(place)) {
+            let old = version_in(slot);
+            let version = stamp(old);
+            changing(&mut self.tally, slot, |slot| slot.overwrite(&Content { version, body }));
+            return Put { old: Some(old), version, news: slot.stamp_with(used) };
+        }
+        let old = self.exhume(key);
+        let version = stamp(old.unwrap_or(Version::ZERO));
+        let packed = Packed::new(key.bytes, &Content { version, body });
+        self.tally.live_bytes += packed.get().memory();
+        self.tally.with_deadline += usize::from(packed.get().deadline().is_some());
+        self.live.insert(&self.hash, key, packed, used);
+        Put { old, version, news: true }
     }
 
     /// Changes version and deadline of a live entry.
-    pub(super) fn restamp(&mut self, key: &[u8], version: Version, deadline: Option<UnixMs>) {
-        let Some(mut entry) = packed::find_mut(&mut self.live, key, false) else { return };
-        let before = (entry.packed().memory(), entry.slot.due.is_some());
-        entry.restamp(version, deadline);
-        self.tally.live_bytes = self.tally.live_bytes - before.0 + entry.packed().memory();
-        let with_deadline = entry.slot.due.is_some();
-        self.count_deadline(before.1, with_deadline);
+    pub(super) fn restamp(&mut self, key: Key<'_>, version: Version, deadline: Option<UnixMs>) {
+        let Some(slot) = self.live.find(key).and_then(|place| self.live.slot_mut(place)) else { return };
+        changing(&mut self.tally, slot, |slot| slot.restamp(version, deadline));
         self.earliest = self.earliest.min(deadline.unwrap_or(UnixMs::MAX));
     }
 
     /// Puts a tombstone in the place of whatever `key` held; the version of that.
-    pub(super) fn bury(&mut self, key: &[u8], version: Version) -> Option<Version> {
+    pub(super) fn bury(&mut self, key: Key<'_>, version: Version) -> Option<Version> {
         let old = self.forget(key);
-        let tombstone = Packed::new(key, &Content { version, body: ContentBody::Tombstone });
-        self.inter(tombstone);
+        let tombstone = Packed::new(key.bytes, &Content { version, body: ContentBody::Tombstone });
+        self.tally.buried_bytes += tombstone.get().memory();
+        self.buried.insert(&self.hash, key, tombstone, Stamp::default());
         old
     }
 
-    fn inter(&mut self, tombstone: Packed) {
-        self.tally.buried += 1;
-        self.tally.buried_bytes += tombstone.memory();
-        self.resizing_buried(|buried| buried.insert(tombstone));
-    }
-
     /// Drops whatever `key` held, tombstone or value; its version.
-    pub(super) fn forget(&mut self, key: &[u8]) -> Option<Version> {
-        let Some((packed, slot)) = packed::remove(&mut self.live, key) else { return self.exhume(key) };
-        self.dismiss(&packed, slot);
-        Some(packed.version())
+    pub(super) fn forget(&mut self, key: Key<'_>) -> Option<Version> {
+        let Some(place) = self.live.find(key) else { return self.exhume(key) };
+        Some(self.remove(place)?.get().version())
     }
 
-    /// Takes out the least recently used entry.
-    pub(super) fn pop_oldest(&mut self) -> Option<Packed> {
-        let (packed, slot) = self.live.pop_lru()?;
-        self.dismiss(&packed, slot);
+    /// Removes the tombstone of `key`; its version.
+    fn exhume(&mut self, key: Key<'_>) -> Option<Version> {
+        let tombstone = self.buried.take(self.buried.find(key)?)?;
+        self.tally.buried_bytes -= tombstone.get().memory();
+        self.buried.fit(&self.hash);
+        Some(tombstone.get().version())
+    }
+
+    /// Takes out the entry at a place of `live`.
+    pub(super) fn remove(&mut self, place: usize) -> Option<Packed> {
+        let packed = self.live.take(place)?;
+        self.dismiss(packed.get());
+        self.fit();
         Some(packed)
     }
 
     /// Removes up to `count` entries and tombstones, of a segment that nobody reads any more; how many.
     pub(super) fn dismantle(&mut self, count: usize) -> usize {
-        let mut freed = 0;
-        while freed < count && self.pop_oldest().is_some() {
-            freed += 1;
-        }
-        if freed < count && !self.buried.is_empty() {
-            let keys: Vec<Vec<u8>> = self.buried.iter().take(count - freed).map(|t| t.key().to_vec()).collect();
-            freed += keys.len();
-            for key in keys {
-                self.exhume(&key);
+        for freed in 0..count {
+            if let Some(packed) = self.live.pop() {
+                self.dismiss(packed.get());
+            } else if let Some(tombstone) = self.buried.pop() {
+                self.tally.buried_bytes -= tombstone.get().memory();
+            } else {
+                return freed;
             }
         }
-        freed
+        count
     }
 
     /// Moves the entries whose place has the next bit set into a new segment.
@@ -290,128 +210,96 @@ impl Segment {
         let bit = 1u64 << (u64::BITS - 1 - u32::from(self.depth));
         let mut low = Self::new(&self.hash, self.depth + 1);
         let mut high = Self::new(&self.hash, self.depth + 1);
-        low.queued = self.queued;
         (low.earliest, high.earliest) = (self.earliest, self.earliest);
-        // From the least recently used on, so that both keep their order.
-        while let Some((packed, slot)) = self.live.pop_lru() {
-            let side = if place(packed.key()) & bit == 0 { &mut low } else { &mut high };
-            side.admit(packed, slot);
-        }
-        for tombstone in self.buried.drain() {
-            let side = if place(tombstone.key()) & bit == 0 { &mut low } else { &mut high };
-            side.inter(tombstone);
-        }
+        let mut sort = |full: Slot, live: bool| {
+            let Some(entry) = full.get() else { return };
+            let side = if place(entry.key()) & bit == 0 { &mut low } else { &mut high };
+            let (key_hash, memory) = (self.hash.of(entry.key()).hash, entry.memory());
+            if live {
+                side.tally.live_bytes += memory;
+                side.tally.with_deadline += usize::from(full.has_deadline());
+                side.live.adopt(&self.hash, key_hash, full);
+            } else {
+                side.tally.buried_bytes += memory;
+                side.buried.adopt(&self.hash, key_hash, full);
+            }
+        };
+        std::mem::take(&mut self.live).into_slots().for_each(|full| sort(full, true));
+        std::mem::take(&mut self.buried).into_slots().for_each(|full| sort(full, false));
         *self = low;
         high
     }
 
-    /// Removes the expired, up to `limit`, and hands each over. Unless the limit cut it short, the others' earliest deadline is exact
+    /// Removes the expired, up to `limit`, and hands them over. Unless the limit cut it short, the others' earliest deadline is exact
     /// afterwards.
-    pub(super) fn sweep(&mut self, now: UnixMs, limit: usize, mut expired: impl FnMut(&Packed, UnixMs)) {
-        let mut keys: Vec<(Vec<u8>, UnixMs)> = Vec::new();
+    pub(super) fn sweep(&mut self, now: UnixMs, limit: usize) -> Vec<Packed> {
         let mut earliest = UnixMs::MAX;
-        for view in self.iter().filter(|view| view.slot.due.is_some()) {
-            match view.deadline_seen_at(now) {
-                Some(deadline) if deadline <= now => keys.push((view.packed.key().to_vec(), deadline)),
-                Some(deadline) => earliest = earliest.min(deadline),
-                None => {}
-            }
-            if keys.len() == limit {
-                earliest = self.earliest;
-                break;
-            }
+        let expired = self.live.extract(limit, Slot::has_deadline, |entry| {
+            let Some(deadline) = entry.deadline().filter(|deadline| *deadline > now) else { return true };
+            earliest = earliest.min(deadline);
+            false
+        });
+        if expired.len() < limit {
+            self.earliest = earliest;
         }
-        self.earliest = earliest;
-        for (key, deadline) in keys {
-            if let Some((packed, slot)) = packed::remove(&mut self.live, &key) {
-                self.dismiss(&packed, slot);
-                expired(&packed, deadline);
-            }
+        expired.iter().for_each(|packed| self.dismiss(packed.get()));
+        self.fit();
+        expired
+    }
+
+    /// Removes the tombstones of versions up to `up_to`, and hands them over.
+    pub(super) fn collect(&mut self, up_to: Version) -> Vec<Packed> {
+        let collected = self.buried.extract(usize::MAX, Slot::is_full, |tombstone| tombstone.version() <= up_to);
+        self.tally.buried_bytes -= collected.iter().map(|tombstone| tombstone.get().memory()).sum::<usize>();
+        self.buried.fit(&self.hash);
+        collected
+    }
+
+    /// Makes entries that were not used for `ticks_max` look as if they had been used just then, so that no stamp goes round.
+    pub(super) fn bound_age(&mut self, now: Stamp, ticks_max: u16) {
+        let oldest = now.after(Stamp::COUNT - ticks_max);
+        for slot in self.live.slots_mut().filter(|slot| slot.stamp().age(now) > ticks_max) {
+            slot.stamp_with(oldest);
         }
     }
 
-    fn admit(&mut self, packed: Packed, slot: Slot) {
-        self.tally.live += 1;
-        self.tally.live_bytes += packed.memory() + size::allocation(NODE_BYTES);
-        self.count_deadline(false, slot.due.is_some());
-        let (len, before) = (self.live.len(), self.hash.hashed());
-        self.live.put(packed, slot);
-        // A plain insert hashes twice: to look and to insert.
-        if self.buckets == 0 || self.hash.hashed().wrapping_sub(before) > 2 {
-            let buckets = size::table_after_rehash(self.buckets, len);
-            self.tally.live_bytes += size::table::<Bucket>(buckets) - size::table::<Bucket>(self.buckets);
-            self.buckets = buckets;
-        }
+    /// Accounts for an entry just taken out.
+    fn dismiss(&mut self, entry: PackedRef<'_>) {
+        self.tally.live_bytes -= entry.memory();
+        self.tally.with_deadline -= usize::from(entry.deadline().is_some());
     }
 
-    /// Accounts for an entry just taken out, and gives the table back when it was the last.
-    fn dismiss(&mut self, packed: &Packed, slot: Slot) {
-        self.tally.live -= 1;
-        self.tally.live_bytes -= packed.memory() + size::allocation(NODE_BYTES);
-        self.count_deadline(slot.due.is_some(), false);
+    /// Gives back what the live entries' table does not need any more.
+    fn fit(&mut self) {
+        self.live.fit(&self.hash);
         if self.live.is_empty() {
-            self.tally.live_bytes -= size::table::<Bucket>(self.buckets);
-            self.buckets = 0;
             self.earliest = UnixMs::MAX;
-            self.live = LruCache::unbounded_with_hasher(self.hash.clone());
         }
-    }
-
-    fn count_deadline(&mut self, before: bool, after: bool) {
-        self.tally.with_deadline = self.tally.with_deadline - usize::from(before) + usize::from(after);
-    }
-
-    /// Removes the tombstone of `key`; its version.
-    pub(super) fn exhume(&mut self, key: &[u8]) -> Option<Version> {
-        if self.buried.is_empty() {
-            return None;
-        }
-        let tombstone = self.buried.take::<dyn Keyed + '_>(&Borrowed(key))?;
-        self.tally.buried -= 1;
-        self.tally.buried_bytes -= tombstone.memory();
-        if self.buried.is_empty() {
-            self.resizing_buried(HashSet::shrink_to_fit);
-        }
-        Some(tombstone.version())
-    }
-
-    fn resizing_buried<R>(&mut self, change: impl FnOnce(&mut HashSet<Packed, KeyHash>) -> R) {
-        self.tally.buried_bytes -= buried_table(&self.buried);
-        change(&mut self.buried);
-        self.tally.buried_bytes += buried_table(&self.buried);
     }
 
     /// The account of this segment from scratch.
     #[cfg(test)]
     pub(super) fn recount(&self) -> Tally {
-        let live: usize = self.iter().map(|v| v.packed.memory() + size::allocation(NODE_BYTES)).sum();
-        let buried: usize = self.buried.iter().map(Packed::memory).sum();
         Tally {
-            live: self.live.len(),
-            with_deadline: self.iter().filter(|v| v.deadline().is_some()).count(),
-            buried: self.buried.len(),
-            live_bytes: live + size::table::<Bucket>(self.buckets),
-            buried_bytes: buried + buried_table(&self.buried),
+            live: self.iter().count(),
+            with_deadline: self.iter().filter(|entry| entry.deadline().is_some()).count(),
+            buried: self.iter_buried().count(),
+            live_bytes: self.iter().map(PackedRef::memory).sum::<usize>() + self.live.bytes(),
+            buried_bytes: self.iter_buried().map(PackedRef::memory).sum::<usize>() + self.buried.bytes(),
         }
     }
 }
 
-/// Bytes of the table of tombstones; std's set is a hashbrown table that tells its capacity.
-fn buried_table(buried: &HashSet<Packed, KeyHash>) -> usize {
-    let capacity = buried.capacity();
-    let buckets = if capacity == 0 { 0 } else { (capacity + 1).next_power_of_two() };
-    size::table::<Packed>(buckets)
+fn version_in(slot: &Slot) -> Version {
+    slot.get().map_or(Version::ZERO, PackedRef::version)
 }
 
-/// A key to search tombstones by.
-struct Borrowed<'k>(&'k [u8]);
-
-impl Keyed for Borrowed<'_> {
-    fn key_bytes(&self) -> &[u8] {
-        self.0
-    }
-    fn packed(&self) -> Option<&Packed> {
-        None
-    }
-    fn meet(&self, _: &dyn Keyed) {}
+/// Changes a live entry and accounts for it.
+fn changing(tally: &mut Tally, slot: &mut Slot, change: impl FnOnce(&mut Slot)) {
+    let weigh = |slot: &Slot| (slot.get().map_or(0, PackedRef::memory), usize::from(slot.has_deadline()));
+    let before = weigh(slot);
+    change(slot);
+    let after = weigh(slot);
+    tally.live_bytes = tally.live_bytes - before.0 + after.0;
+    tally.with_deadline = tally.with_deadline - before.1 + after.1;
 }

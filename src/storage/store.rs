@@ -4,9 +4,10 @@
 use bytes::Bytes;
 
 use super::digest::{LEAVES, LeafDigest, PartitionDigest, leaf_range};
-use super::eviction::{Candidate, EvictionQueue, Ticks};
-use super::packed::{ContentBody, Value};
-use super::segment::{KeyHash, Segment, Tally, View};
+use super::entries::{Key, KeyHash};
+use super::eviction::{Evictor, Place, UseClock};
+use super::packed::{ContentBody, PackedRef, Value};
+use super::segment::{Segment, Tally};
 use super::table::{Table, place_of, position_of};
 use crate::base::counters::{Counter, Counters};
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
@@ -76,8 +77,9 @@ pub struct Store {
     pub(super) tables: Vec<Table>,
     pub(super) tally: Tally,
     pub(super) counters: Counters,
-    pub(super) ticks: Ticks,
-    pub(super) queue: EvictionQueue,
+    pub(super) hash: KeyHash,
+    uses: UseClock,
+    evictor: Evictor,
     /// Segments given up, to be freed in slices, and what they take.
     pub(super) dying: Vec<Segment>,
     pub(super) dying_tally: Tally,
@@ -106,8 +108,9 @@ impl Store {
             tables: (0..held).map(|_| Table::new(&hash)).collect(),
             tally: Tally::default(),
             counters: Counters::default(),
-            ticks: Ticks::default(),
-            queue: EvictionQueue::default(),
+            hash,
+            uses: UseClock::default(),
+            evictor: Evictor::new(config.hash_seed),
             dying: Vec::new(),
             dying_tally: Tally::default(),
             replicated: false,
@@ -125,8 +128,9 @@ impl Store {
         usize::from(partition.0 / self.config.shards)
     }
 
-    pub(super) fn index_of(&self, key: &[u8]) -> usize {
-        self.index(Partition::of(key))
+    /// The table of `key`, and the key with its hash.
+    pub(super) fn find<'k>(&self, key: &'k [u8]) -> (usize, Key<'k>) {
+        (self.index(Partition::of(key)), self.hash.of(key))
     }
 
     fn table(&self, partition: Partition) -> &Table {
@@ -147,14 +151,16 @@ impl Store {
 
     /// Whatever is under `key`: tombstones and expired values included, its place in the order of use unchanged.
     pub fn peek(&self, key: &[u8]) -> Option<EntryRef<'_>> {
-        self.tables[self.index_of(key)].entry(key)
+        let (table, key) = self.find(key);
+        self.tables[table].entry(key)
     }
 
     /// As [`Store::peek`], owned; a large value is shared, not copied.
     pub fn peek_owned(&self, key: &[u8]) -> Option<Entry> {
-        let table = &self.tables[self.index_of(key)];
-        let Some(view) = table.peek(key) else { return table.entry(key).map(EntryRef::to_entry) };
-        let content = view.content();
+        let (table, key) = self.find(key);
+        let table = &self.tables[table];
+        let Some(live) = table.peek(key) else { return table.entry(key).map(EntryRef::to_entry) };
+        let content = live.content();
         let ContentBody::Live { value, deadline, flags } = content.body else { return None };
         let value = match value {
             Value::Owned(bytes) => bytes.clone(),
@@ -163,22 +169,29 @@ impl Store {
         Some(Entry { version: content.version, body: Body::Live { value, deadline, flags } })
     }
 
-    /// The value under `key` to be read now; counts as a use. An expired one is swept and not returned.
-    pub(super) fn read(&mut self, table: usize, key: &[u8], now: UnixMs, promote: bool) -> Option<View<'_>> {
-        if self.tables[table].peek(key)?.expired(now) {
+    /// The value under `key` to be read now. An expired one is swept and not returned.
+    pub(super) fn read(&mut self, table: usize, key: Key<'_>, now: UnixMs, is_use: bool) -> Option<PackedRef<'_>> {
+        let at = self.tables[table].locate(key)?;
+        if self.tables[table].at(at)?.expired(now) {
             self.expire(table, key);
             return None;
         }
-        if promote && self.evicting() {
-            let used = self.ticks.at(now);
-            self.tables[table].touch(key, used)
-        } else {
-            self.tables[table].peek(key)
+        if is_use && self.evicting() {
+            let news = self.tables[table].touch(at, self.uses.now());
+            self.count_use(news);
+        }
+        self.tables[table].at(at)
+    }
+
+    /// Counts a use for the order of eviction.
+    fn count_use(&mut self, news: bool) {
+        if news && self.evicting() && self.uses.count(self.tally.live) {
+            self.evictor.bound_ages(&mut self.tables, self.uses.now());
         }
     }
 
     /// Turns an expired value into what an expired value becomes.
-    fn expire(&mut self, table: usize, key: &[u8]) {
+    fn expire(&mut self, table: usize, key: Key<'_>) {
         self.counters.inc(Counter::Expired);
         match self.tables[table].version(key) {
             Some(version) if self.replicated => self.tables[table].bury(key, version, &mut self.tally),
@@ -190,7 +203,7 @@ impl Store {
     pub(super) fn write(
         &mut self,
         table: usize,
-        key: &[u8],
+        key: Key<'_>,
         body: ContentBody<'_>,
         now: UnixMs,
     ) -> Result<Version, OutOfMemory> {
@@ -199,15 +212,15 @@ impl Store {
             return Err(OutOfMemory);
         }
         let hlc = &mut self.hlc;
-        let used = (self.ticks.at(now), self.config.evict && self.config.memory_bytes_max > 0);
         let stamp = |seen| hlc.stamp(now, seen);
-        let (version, segment) = self.tables[table].put(key, used, body, stamp, &mut self.tally);
-        self.stay_within_budget(table, segment, key);
-        Ok(version)
+        let put = self.tables[table].put(key, self.uses.now(), body, stamp, &mut self.tally);
+        self.count_use(put.news);
+        self.stay_within_budget(table, key);
+        Ok(put.version)
     }
 
     /// Deletes as this node's own write. The tombstone is kept only while others may hold copies.
-    pub(super) fn delete(&mut self, table: usize, key: &[u8], now: UnixMs) -> Version {
+    pub(super) fn delete(&mut self, table: usize, key: Key<'_>, now: UnixMs) -> Version {
         let seen = self.tables[table].version(key).unwrap_or(Version::ZERO);
         let version = self.hlc.stamp(now, seen);
         if self.replicated {
@@ -245,7 +258,7 @@ impl Store {
             self.counters.inc(Counter::EntriesFarFuture);
             return Applied::FarFuture { ahead_ms: far.ahead_ms };
         }
-        let table = self.index_of(key);
+        let (table, key) = self.find(key);
         if entry.version <= self.tables[table].floor {
             self.counters.inc(Counter::EntriesStale);
             return Applied::Stale(self.tables[table].floor);
@@ -266,9 +279,9 @@ impl Store {
         if entry.body == BodyRef::Tombstone {
             self.tables[table].bury(key, entry.version, &mut self.tally);
         } else {
-            let used = (self.ticks.at(now), self.evicting());
-            let (_, segment) = self.tables[table].put(key, used, body, |_| entry.version, &mut self.tally);
-            self.stay_within_budget(table, segment, key);
+            let put = self.tables[table].put(key, self.uses.now(), body, |_| entry.version, &mut self.tally);
+            self.count_use(put.news);
+            self.stay_within_budget(table, key);
         }
         Applied::Newer
     }
@@ -282,7 +295,7 @@ impl Store {
         now: UnixMs,
         mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
     ) -> bool {
-        let table = self.index_of(key);
+        let (table, key) = self.find(key);
         let Some(present) = self.tables[table].entry(key).filter(|entry| entry.version == ours) else { return false };
         let version = self.hlc.stamp(now, ours);
         match present.body {
@@ -290,14 +303,15 @@ impl Store {
             BodyRef::Live { deadline, .. } => self.tables[table].restamp(key, version, deadline, &mut self.tally),
         }
         if let Some(entry) = self.tables[table].entry(key) {
-            mutated(key, entry);
+            mutated(key.bytes, entry);
         }
         true
     }
 
     /// The version of whatever is under `key`, or [`Version::ZERO`].
     pub fn version(&self, key: &[u8]) -> Version {
-        self.tables[self.index_of(key)].version(key).unwrap_or(Version::ZERO)
+        let (table, key) = self.find(key);
+        self.tables[table].version(key).unwrap_or(Version::ZERO)
     }
 
     /// A version above everything stamped and seen here and above `above`: what this node writes on the strength of it is written later.
@@ -320,67 +334,32 @@ impl Store {
     // ---- memory ----
 
     /// Whether a value may be stored, something else evicted if need be.
-    fn has_room(&self, table: usize, key: &[u8], body: ContentBody<'_>) -> bool {
+    fn has_room(&self, table: usize, key: Key<'_>, body: ContentBody<'_>) -> bool {
         let max = self.config.memory_bytes_max;
         if max == 0 {
             return true;
         }
-        let needed = Segment::bytes_of(key, body);
+        let needed = Segment::bytes_of(key.bytes, body);
         if self.config.evict {
             return needed + self.tally.buried_bytes <= max;
         }
-        let present = self.tables[table].peek(key).map_or(0, |view| Segment::bytes_of(key, view.content().body));
+        let present = self.tables[table].peek(key);
+        let present = present.map_or(0, |live| Segment::bytes_of(key.bytes, live.content().body));
         needed <= present || self.memory_bytes() + needed - present <= max
     }
 
-    /// Notes that a segment has entries, and evicts until the budget holds. The key just written goes last.
-    fn stay_within_budget(&mut self, table: usize, segment: usize, key: &[u8]) {
-        if !self.evicting() {
-            return;
-        }
-        // A split leaves the upper half unknown to the queue.
-        let last = self.tables[table].segments().len() - 1;
-        for index in [segment, last] {
-            self.enqueue(table, index);
-        }
-        let mut spared = None;
-        while self.memory_bytes() > self.config.memory_bytes_max {
+    /// Evicts until the budget holds, but not the key just written.
+    fn stay_within_budget(&mut self, table: usize, key: Key<'_>) {
+        while self.evicting() && self.memory_bytes() > self.config.memory_bytes_max {
             if self.free_slice(1) > 0 {
                 continue;
             }
-            let Some(candidate) = self.queue.pop() else { break };
-            spared = spared.or(self.evict_from(candidate, table, key));
-        }
-        if let Some(candidate) = spared {
-            self.queue.push(candidate);
-        }
-    }
-
-    fn enqueue(&mut self, table: usize, index: usize) {
-        let Some(segment) = self.tables[table].segment_mut(index).filter(|segment| !segment.queued) else { return };
-        let Some(used) = segment.oldest().map(|view| view.slot.used) else { return };
-        segment.queued = true;
-        self.queue.push(Candidate { used, table, segment: index });
-    }
-
-    /// Evicts the candidate's oldest entry, unless its place in the queue was out of date or it is `key` of `table`: then the candidate is
-    /// handed back, to be queued again later.
-    fn evict_from(&mut self, candidate: Candidate, table: usize, key: &[u8]) -> Option<Candidate> {
-        let segment = self.tables[candidate.table].segment_mut(candidate.segment)?;
-        let Some(oldest) = segment.oldest() else {
-            segment.queued = false;
-            return None;
-        };
-        let current = Candidate { used: oldest.slot.used, ..candidate };
-        if current == candidate {
-            if candidate.table == table && oldest.packed.key() == key {
-                return Some(candidate);
-            }
-            self.tables[candidate.table].evict(candidate.segment, &mut self.tally);
+            let Some((segment, slot)) = self.tables[table].locate(key) else { break };
+            let spared = Place { table, segment, slot };
+            let Some(oldest) = self.evictor.next(&self.tables, self.uses.now(), spared) else { break };
+            self.tables[oldest.table].evict((oldest.segment, oldest.slot), &mut self.tally);
             self.counters.inc(Counter::Evicted);
         }
-        self.queue.push(current);
-        None
     }
 
     /// Bytes taken by entries, tombstones, their tables, and what is being freed.
@@ -431,15 +410,15 @@ impl Store {
         now: UnixMs,
     ) -> KeyPage {
         let page = self.table(partition).page(place_of(position), u64::MAX, count.max(SCAN_KEYS_MIN));
-        let live = page.held.iter().filter_map(|held| held.view).filter(|view| !view.expired(now));
-        let keys = live.map(|view| view.packed.key()).filter(|key| pattern.is_none_or(|p| glob::matches(p, key)));
+        let live = page.held.iter().filter(|held| held.live && !held.packed.expired(now));
+        let keys = live.map(|held| held.packed.key()).filter(|key| pattern.is_none_or(|p| glob::matches(p, key)));
         KeyPage { keys: keys.map(Bytes::copy_from_slice).collect(), next: page.next.map(position_of) }
     }
 
     /// Appends every key of a partition that matches.
     pub fn keys(&self, partition: Partition, pattern: &[u8], now: UnixMs, out: &mut Vec<Bytes>) {
         for segment in self.table(partition).segments() {
-            let live = segment.iter().filter(|view| !view.expired(now)).map(|view| view.packed.key());
+            let live = segment.iter().filter(|live| !live.expired(now)).map(PackedRef::key);
             out.extend(live.filter(|key| glob::matches(pattern, key)).map(Bytes::copy_from_slice));
         }
     }
@@ -457,8 +436,8 @@ impl Store {
         })?;
         // On from there past what has expired, once around.
         let around = segments[start..].iter().chain(&segments[..=start]);
-        let mut keys = around.flat_map(|segment| segment.iter()).skip(nth).filter(|view| !view.expired(now));
-        keys.next().map(|view| Bytes::copy_from_slice(view.packed.key()))
+        let mut keys = around.flat_map(|segment| segment.iter()).skip(nth).filter(|live| !live.expired(now));
+        keys.next().map(|live| Bytes::copy_from_slice(live.key()))
     }
 
     // ---- synchronisation ----

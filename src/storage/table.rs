@@ -5,12 +5,13 @@
 //! rehash covers more, however many keys share a hash tag. A partition of usual size has one segment, and finding it costs nothing.
 
 use super::digest::{Digest, place};
-use super::packed::{ContentBody, Packed};
-use super::segment::{KeyHash, Segment, Tally, View};
+use super::entries::{Key, KeyHash};
+use super::packed::{ContentBody, PackedRef, Stamp};
+use super::segment::{Put, Segment, Tally};
 use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
 
-/// A segment with more keys than this splits: as many as 4096 buckets hold. Splitting takes well under a millisecond.
+/// A segment with more keys than this splits, which takes well under a millisecond.
 const SEGMENT_KEYS_MAX: usize = 3_584;
 /// Leading bits of a place a directory may use; beyond it (keys made to collide) segments grow instead.
 const DEPTH_MAX: u8 = 16;
@@ -21,6 +22,8 @@ pub(super) struct Table {
     directory: Vec<u16>,
     depth: u8,
     segments: Vec<Segment>,
+    /// Live entries in all segments.
+    live: usize,
     hash: KeyHash,
     /// Kept only while others hold copies, and built when first asked for.
     digest: Option<Box<Digest>>,
@@ -31,9 +34,9 @@ pub(super) struct Table {
 /// A key of a page and what is under it.
 pub(super) struct Held<'t> {
     pub(super) place: u64,
-    pub(super) packed: &'t Packed,
-    /// `None` for a tombstone.
-    pub(super) view: Option<View<'t>>,
+    pub(super) packed: PackedRef<'t>,
+    /// Whether it is a value, not a tombstone.
+    pub(super) live: bool,
 }
 
 /// Keys in the order of their places, and the place where the next page starts.
@@ -58,6 +61,7 @@ impl Table {
             directory: vec![0],
             depth: 0,
             segments: vec![Segment::new(hash, 0)],
+            live: 0,
             hash: hash.clone(),
             digest: None,
             floor: Version::ZERO,
@@ -69,12 +73,16 @@ impl Table {
     }
 
     /// The segment of `key`, and its place where something needs that.
-    fn find(&self, key: &[u8]) -> (usize, Option<u64>) {
+    fn find(&self, key: Key<'_>) -> (usize, Option<u64>) {
         if self.depth == 0 && self.digest.is_none() {
             return (0, None);
         }
-        let place = place(key);
+        let place = place(key.bytes);
         (usize::from(self.directory[self.slot_of(place)]), Some(place))
+    }
+
+    fn segment_of(&self, key: Key<'_>) -> usize {
+        if self.depth == 0 { 0 } else { self.find(key).0 }
     }
 
     pub(super) fn segment(&self, index: usize) -> Option<&Segment> {
@@ -90,60 +98,85 @@ impl Table {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.segments.iter().map(Segment::len).sum()
+        self.live
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Asks for the memory where the search for `key` begins.
+    pub(super) fn prefetch_line(&self, key: Key<'_>) {
+        self.segments[self.segment_of(key)].live().prefetch_line(key.hash);
+    }
+
+    /// Asks for the entry under `key`, if the search would find it where it begins.
+    pub(super) fn prefetch_entry(&self, key: Key<'_>) {
+        self.segments[self.segment_of(key)].live().prefetch_entry(key);
+    }
+
+    /// Where the live entry under `key` lies, expired or not: its segment, and its place there.
+    pub(super) fn locate(&self, key: Key<'_>) -> Option<(usize, usize)> {
+        let segment = self.segment_of(key);
+        Some((segment, self.segments[segment].live().find(key)?))
+    }
+
+    /// The live entry at a location.
+    pub(super) fn at(&self, (segment, place): (usize, usize)) -> Option<PackedRef<'_>> {
+        self.segments.get(segment)?.live().get(place)
+    }
+
+    /// Notes a use of the entry at a location; whether that is news.
+    pub(super) fn touch(&mut self, (segment, place): (usize, usize), used: Stamp) -> bool {
+        self.segments[segment].touch(place, used)
     }
 
     /// The live entry under `key`, expired or not.
-    pub(super) fn peek(&self, key: &[u8]) -> Option<View<'_>> {
-        self.segments[self.find(key).0].peek(key)
-    }
-
-    /// As `peek`, and the entry counts as used at `used`.
-    pub(super) fn touch(&mut self, key: &[u8], used: u32) -> Option<View<'_>> {
-        let (segment, _) = self.find(key);
-        self.segments[segment].touch(key, used)
+    pub(super) fn peek(&self, key: Key<'_>) -> Option<PackedRef<'_>> {
+        self.segments[self.segment_of(key)].peek(key)
     }
 
     /// Whatever is under `key`, tombstones included.
-    pub(super) fn entry(&self, key: &[u8]) -> Option<EntryRef<'_>> {
-        let segment = &self.segments[self.find(key).0];
+    pub(super) fn entry(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
+        let segment = &self.segments[self.segment_of(key)];
         match segment.peek(key) {
-            Some(view) => Some(view.entry()),
+            Some(live) => Some(live.entry()),
             None => segment.buried(key).map(|version| EntryRef { version, body: BodyRef::Tombstone }),
         }
     }
 
     /// The version of whatever is under `key`.
-    pub(super) fn version(&self, key: &[u8]) -> Option<Version> {
-        let segment = &self.segments[self.find(key).0];
-        segment.peek(key).map(|view| view.version()).or_else(|| segment.buried(key))
+    pub(super) fn version(&self, key: Key<'_>) -> Option<Version> {
+        let segment = &self.segments[self.segment_of(key)];
+        segment.peek(key).map(PackedRef::version).or_else(|| segment.buried(key))
     }
 
-    /// Stores a value under the version `stamp` makes of the present one. Answers that version and the segment.
+    /// Stores a value under the version `stamp` makes of the present one.
     pub(super) fn put(
         &mut self,
-        key: &[u8],
-        used: (u32, bool),
+        key: Key<'_>,
+        used: Stamp,
         body: ContentBody<'_>,
         stamp: impl FnOnce(Version) -> Version,
         tally: &mut Tally,
-    ) -> (Version, usize) {
+    ) -> Put {
         let (segment, place) = self.find(key);
-        let (old, version) = self.change(segment, tally, |s| s.put(key, used, body, stamp));
-        self.note(place, old, Some(version));
-        (version, self.split_if_large(segment, key, tally))
+        let put = self.change(segment, tally, |s| s.put(key, used, body, stamp));
+        self.note(place, put.old, Some(put.version));
+        self.split_if_large(segment, key, tally);
+        put
     }
 
     /// Changes version and deadline of a live entry.
-    pub(super) fn restamp(&mut self, key: &[u8], version: Version, deadline: Option<UnixMs>, tally: &mut Tally) {
+    pub(super) fn restamp(&mut self, key: Key<'_>, version: Version, deadline: Option<UnixMs>, tally: &mut Tally) {
         let (segment, place) = self.find(key);
-        let Some(old) = self.segments[segment].peek(key).map(|view| view.version()) else { return };
+        let Some(old) = self.segments[segment].peek(key).map(PackedRef::version) else { return };
         self.change(segment, tally, |s| s.restamp(key, version, deadline));
         self.note(place, Some(old), Some(version));
     }
 
     /// Puts a tombstone in the place of whatever `key` held.
-    pub(super) fn bury(&mut self, key: &[u8], version: Version, tally: &mut Tally) {
+    pub(super) fn bury(&mut self, key: Key<'_>, version: Version, tally: &mut Tally) {
         let (segment, place) = self.find(key);
         let old = self.change(segment, tally, |s| s.bury(key, version));
         self.note(place, old, Some(version));
@@ -151,17 +184,18 @@ impl Table {
     }
 
     /// Drops whatever `key` held.
-    pub(super) fn forget(&mut self, key: &[u8], tally: &mut Tally) {
+    pub(super) fn forget(&mut self, key: Key<'_>, tally: &mut Tally) {
         let (segment, place) = self.find(key);
         let old = self.change(segment, tally, |s| s.forget(key));
         self.note(place, old, None);
     }
 
-    /// Evicts the least recently used entry of a segment.
-    pub(super) fn evict(&mut self, segment: usize, tally: &mut Tally) -> bool {
-        let Some(packed) = self.change(segment, tally, Segment::pop_oldest) else { return false };
-        self.note_key(packed.key(), Some(packed.version()), None);
-        true
+    /// Evicts the entry at a location.
+    pub(super) fn evict(&mut self, (segment, place): (usize, usize), tally: &mut Tally) {
+        let evicted = self.change(segment, tally, |s| s.remove(place));
+        if let Some(packed) = evicted {
+            self.forget_in_digest(packed.get());
+        }
     }
 
     /// Removes up to `limit` of what has expired in a segment, as tombstones if `keep`; `late` is told by how many ms each. How many.
@@ -172,36 +206,28 @@ impl Table {
         tally: &mut Tally,
         mut late: impl FnMut(u64),
     ) -> usize {
-        let mut expired = Vec::new();
-        self.change(segment, tally, |s| {
-            s.sweep(now, limit, |packed, deadline| {
-                late(now - deadline);
-                expired.push((packed.key().to_vec(), packed.version()));
-            });
-        });
-        let count = expired.len();
-        for (key, version) in expired {
+        let expired = self.change(segment, tally, |s| s.sweep(now, limit));
+        for packed in &expired {
+            let entry = packed.get();
+            late(entry.deadline().map_or(0, |deadline| now - deadline));
             if keep {
-                self.change(segment, tally, |s| s.bury(&key, version));
+                let key = self.hash.of(entry.key());
+                self.change(segment, tally, |s| s.bury(key, entry.version()));
             } else {
-                self.note_key(&key, Some(version), None);
+                self.forget_in_digest(entry);
             }
         }
-        count
+        expired.len()
     }
 
     /// Drops tombstones of versions up to `up_to`; how many.
     pub(super) fn collect(&mut self, up_to: Version, tally: &mut Tally) -> usize {
         let mut collected = 0;
         for segment in 0..self.segments.len() {
-            let keys: Vec<Vec<u8>> = self.segments[segment]
-                .iter_buried()
-                .filter(|tombstone| tombstone.version() <= up_to)
-                .map(|tombstone| tombstone.key().to_vec())
-                .collect();
-            collected += keys.len();
-            for key in keys {
-                self.forget(&key, tally);
+            let tombstones = self.change(segment, tally, |s| s.collect(up_to));
+            collected += tombstones.len();
+            for tombstone in &tombstones {
+                self.forget_in_digest(tombstone.get());
             }
         }
         collected
@@ -215,11 +241,11 @@ impl Table {
         while at <= end {
             let segment = &self.segments[usize::from(self.directory[at])];
             let start = held.len();
-            let live = segment.iter().map(|view| (view.packed, Some(view)));
-            let buried = segment.iter_buried().map(|packed| (packed, None));
-            held.extend(live.chain(buried).filter_map(|(packed, view)| {
+            let live = segment.iter().map(|packed| (packed, true));
+            let buried = segment.iter_buried().map(|packed| (packed, false));
+            held.extend(live.chain(buried).filter_map(|(packed, live)| {
                 let place = place(packed.key());
-                (from..=last).contains(&place).then_some(Held { place, packed, view })
+                (from..=last).contains(&place).then_some(Held { place, packed, live })
             }));
             held[start..].sort_unstable_by_key(|held| held.place);
             at = ((at >> (self.depth - segment.depth)) + 1) << (self.depth - segment.depth);
@@ -265,8 +291,7 @@ impl Table {
     pub(super) fn digest_from_scratch(&self) -> Digest {
         let mut digest = Digest::default();
         for segment in &self.segments {
-            let live = segment.iter().map(|view| view.packed);
-            for packed in live.chain(segment.iter_buried()) {
+            for packed in segment.iter().chain(segment.iter_buried()) {
                 digest.change(place(packed.key()), None, Some(packed.version()));
             }
         }
@@ -277,6 +302,7 @@ impl Table {
     pub(super) fn take_segments(&mut self) -> Vec<Segment> {
         self.directory = vec![0];
         self.depth = 0;
+        self.live = 0;
         if let Some(digest) = &mut self.digest {
             **digest = Digest::default();
         }
@@ -287,7 +313,9 @@ impl Table {
         let segment = &mut self.segments[segment];
         let before = segment.tally();
         let result = change(segment);
-        tally.update(before, segment.tally());
+        let after = segment.tally();
+        self.live = self.live - before.live + after.live;
+        tally.update(before, after);
         result
     }
 
@@ -297,18 +325,18 @@ impl Table {
         }
     }
 
-    fn note_key(&mut self, key: &[u8], from: Option<Version>, to: Option<Version>) {
+    fn forget_in_digest(&mut self, entry: PackedRef<'_>) {
         if self.digest.is_some() {
-            self.note(Some(place(key)), from, to);
+            self.note(Some(place(entry.key())), Some(entry.version()), None);
         }
     }
 
-    /// Splits the segment of `key` when it is full; the segment of `key` afterwards.
-    fn split_if_large(&mut self, index: usize, key: &[u8], tally: &mut Tally) -> usize {
+    /// Splits the segment of `key` when it is full.
+    fn split_if_large(&mut self, index: usize, key: Key<'_>, tally: &mut Tally) {
         let segment = &mut self.segments[index];
         let depth = segment.depth;
         if segment.len() + segment.buried_len() <= SEGMENT_KEYS_MAX || depth == DEPTH_MAX {
-            return index;
+            return;
         }
         let before = segment.tally();
         let high = segment.split(place);
@@ -322,8 +350,7 @@ impl Table {
         }
         // The segment's entries in the directory are a run; the upper half of it has the next bit set.
         let run = 1usize << (self.depth - depth);
-        let first = self.slot_of(place(key)) / run * run;
+        let first = self.slot_of(place(key.bytes)) / run * run;
         self.directory[first + run / 2..first + run].fill(new);
-        self.find(key).0
     }
 }

@@ -17,6 +17,7 @@ use crate::base::slot::Partition;
 
 mod acts;
 mod budget;
+mod eviction;
 mod replicas;
 mod time;
 

@@ -14,9 +14,9 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) {
-        let found = self.value(to).map(|view| {
-            sink.reply(bulk(view));
-            view.deadline()
+        let found = self.value(to).map(|live| {
+            sink.reply(bulk(live));
+            live.deadline()
         });
         self.count_lookup(found.is_some());
         let Some(present) = found else { return sink.reply(ReplyRef::Null) };
@@ -37,7 +37,7 @@ impl Store {
         mutated: &mut impl Mutated,
     ) {
         let at = absolute(at, to.now);
-        let present = self.glance(to).map(|view| view.deadline());
+        let present = self.glance(to).map(|live| live.deadline());
         let done = present.is_some_and(|present| allows(when, present, at));
         if done {
             self.set_deadline(to, Some(at), mutated);
@@ -46,7 +46,7 @@ impl Store {
     }
 
     pub(super) fn persist(&mut self, to: Target<'_>, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
-        let done = self.glance(to).is_some_and(|view| view.deadline().is_some());
+        let done = self.glance(to).is_some_and(|live| live.deadline().is_some());
         if done {
             self.set_deadline(to, None, mutated);
         }

@@ -14,8 +14,9 @@ use crate::base::hlc::{UnixMs, Version};
 use crate::base::op::{Act, Op};
 use crate::base::reply::{ReplyRef, ReplySink};
 
-use super::packed::{ContentBody, Value};
-use super::segment::View;
+use super::ahead::Aim;
+use super::entries::Key;
+use super::packed::{ContentBody, PackedRef, Value};
 use super::store::{OutOfMemory, Store};
 
 pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
@@ -33,7 +34,7 @@ impl<F: FnMut(&[u8], EntryRef<'_>)> Mutated for F {}
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     table: usize,
-    key: &'a [u8],
+    key: Key<'a>,
     now: UnixMs,
 }
 
@@ -47,7 +48,20 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
     ) {
-        let to = Target { table: self.index_of(&op.key), key: &op.key, now };
+        let (table, key) = self.find(&op.key);
+        self.execute_at(Aim { table: table as u32, hash: key.hash }, op, now, sink, mutated);
+    }
+
+    /// As [`Store::execute`], with what [`Store::aim`] said of this operation.
+    pub fn execute_at(
+        &mut self,
+        aim: Aim,
+        op: &Op,
+        now: UnixMs,
+        sink: &mut impl ReplySink,
+        mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
+    ) {
+        let to = Target { table: aim.table as usize, key: Key { bytes: &op.key, hash: aim.hash }, now };
         match op.act {
             Act::Get => self.get(to, sink),
             Act::Exists => self.presence(to, false, sink),
@@ -73,12 +87,12 @@ impl Store {
     }
 
     /// The value, counted as a use.
-    fn value(&mut self, to: Target<'_>) -> Option<View<'_>> {
+    fn value(&mut self, to: Target<'_>) -> Option<PackedRef<'_>> {
         self.read(to.table, to.key, to.now, true)
     }
 
     /// The value, read by a command that does not count as a use.
-    fn glance(&mut self, to: Target<'_>) -> Option<View<'_>> {
+    fn glance(&mut self, to: Target<'_>) -> Option<PackedRef<'_>> {
         self.read(to.table, to.key, to.now, false)
     }
 
@@ -100,14 +114,14 @@ impl Store {
             return Ok(());
         }
         let version = self.write(to.table, to.key, ContentBody::Live { value, deadline, flags }, to.now)?;
-        mutated(to.key, EntryRef { version, body: BodyRef::Live { value: value.bytes(), deadline, flags } });
+        mutated(to.key.bytes, EntryRef { version, body: BodyRef::Live { value: value.bytes(), deadline, flags } });
         Ok(())
     }
 
     /// Deletes and tells of it.
     fn remove(&mut self, to: Target<'_>, mutated: &mut impl Mutated) {
         let version = self.delete(to.table, to.key, to.now);
-        mutated(to.key, EntryRef { version, body: BodyRef::Tombstone });
+        mutated(to.key.bytes, EntryRef { version, body: BodyRef::Tombstone });
     }
 
     /// Changes the deadline of a value that is there, and tells of it. One already past deletes.
@@ -118,15 +132,15 @@ impl Store {
         let table = &mut self.tables[to.table];
         let seen = table.version(to.key).unwrap_or(Version::ZERO);
         table.restamp(to.key, self.hlc.stamp(to.now, seen), deadline, &mut self.tally);
-        if let Some(view) = self.tables[to.table].peek(to.key) {
-            mutated(to.key, view.entry());
+        if let Some(live) = self.tables[to.table].peek(to.key) {
+            mutated(to.key.bytes, live.entry());
         }
     }
 }
 
 /// The reply that carries a value, shared when it is large.
-fn bulk(view: View<'_>) -> ReplyRef<'_> {
-    view.packed.shared().map_or_else(|| ReplyRef::Bulk(view.packed.value()), ReplyRef::Shared)
+fn bulk(live: PackedRef<'_>) -> ReplyRef<'_> {
+    live.shared().map_or_else(|| ReplyRef::Bulk(live.value()), ReplyRef::Shared)
 }
 
 fn error(text: &'static str) -> ReplyRef<'static> {

@@ -8,7 +8,7 @@ use crate::storage::store::Store;
 
 impl Store {
     pub(super) fn get(&mut self, to: Target<'_>, sink: &mut impl ReplySink) {
-        let found = self.value(to).map(|view| sink.reply(bulk(view))).is_some();
+        let found = self.value(to).map(|live| sink.reply(bulk(live))).is_some();
         if !found {
             sink.reply(ReplyRef::Null);
         }
@@ -29,14 +29,14 @@ impl Store {
     }
 
     pub(super) fn strlen(&mut self, to: Target<'_>, sink: &mut impl ReplySink) {
-        let len = self.value(to).map(|view| view.packed.value().len());
+        let len = self.value(to).map(|live| live.value().len());
         self.count_lookup(len.is_some());
         sink.reply(ReplyRef::Int(len.unwrap_or(0) as i64));
     }
 
     pub(super) fn get_range(&mut self, to: Target<'_>, start: i64, end: i64, sink: &mut impl ReplySink) {
-        let found = self.value(to).map(|view| {
-            let value = view.packed.value();
+        let found = self.value(to).map(|live| {
+            let value = live.value();
             sink.reply(ReplyRef::Bulk(range(value.len(), start, end).and_then(|r| value.get(r)).unwrap_or_default()));
         });
         let found = found.is_some();
@@ -48,7 +48,7 @@ impl Store {
 
     /// Seconds round half up, as in Redis's `ttlGenericCommand`.
     pub(super) fn ttl(&mut self, to: Target<'_>, ms: bool, absolute: bool, sink: &mut impl ReplySink) {
-        let deadline = self.glance(to).map(|view| view.deadline());
+        let deadline = self.glance(to).map(|live| live.deadline());
         self.count_lookup(deadline.is_some());
         sink.reply(ReplyRef::Int(match deadline {
             None => -2,

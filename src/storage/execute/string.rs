@@ -34,12 +34,12 @@ impl Store {
         let blind = set.when == When::Always && set.answer != SetAnswer::Old && set.expiry != Expiry::Keep;
         let (mut present, mut deadline) = (false, None);
         let mut old = None;
-        if !blind && let Some(view) = self.glance(to) {
-            (present, deadline) = (true, view.deadline());
+        if !blind && let Some(live) = self.glance(to) {
+            (present, deadline) = (true, live.deadline());
             // The old value is answered after the write, which may be refused.
-            old = (set.answer == SetAnswer::Old).then(|| match view.packed.shared() {
+            old = (set.answer == SetAnswer::Old).then(|| match live.shared() {
                 Some(bytes) => bytes.clone(),
-                None => Bytes::copy_from_slice(view.packed.value()),
+                None => Bytes::copy_from_slice(live.value()),
             });
         }
         if set.answer == SetAnswer::Old {
@@ -67,7 +67,7 @@ impl Store {
     }
 
     pub(super) fn get_del(&mut self, to: Target<'_>, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
-        let found = self.glance(to).map(|view| sink.reply(bulk(view))).is_some();
+        let found = self.glance(to).map(|live| sink.reply(bulk(live))).is_some();
         self.count_lookup(found);
         if found {
             self.remove(to, mutated);
@@ -91,7 +91,7 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) {
-        let len = self.glance(to).map(|view| view.packed.value().len());
+        let len = self.glance(to).map(|live| live.value().len());
         if len.unwrap_or(0) + suffix.len() > self.config.value_bytes_max {
             return sink.reply(error(TOO_LONG));
         }
@@ -115,7 +115,7 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) {
-        let len = self.glance(to).map_or(0, |view| view.packed.value().len());
+        let len = self.glance(to).map_or(0, |live| live.value().len());
         if part.is_empty() {
             return sink.reply(ReplyRef::Int(len as i64));
         }
@@ -139,8 +139,8 @@ impl Store {
 
     pub(super) fn incr(&mut self, to: Target<'_>, by: i64, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
         let (mut number, mut deadline, mut flags) = (Some(0), None, 0);
-        if let Some(view) = self.glance(to) {
-            (number, deadline, flags) = (integer(view.packed.value()), view.deadline(), view.packed.client_flags());
+        if let Some(live) = self.glance(to) {
+            (number, deadline, flags) = (integer(live.value()), live.deadline(), live.client_flags());
         }
         let Some(number) = number else { return sink.reply(error(NOT_AN_INTEGER)) };
         let Some(sum) = number.checked_add(by) else { return sink.reply(error(OVERFLOW)) };
@@ -160,9 +160,8 @@ impl Store {
         mutated: &mut impl Mutated,
     ) {
         let (mut number, mut deadline, mut flags) = (Some(Extended::ZERO), None, 0);
-        if let Some(view) = self.glance(to) {
-            (number, deadline, flags) =
-                (Extended::parse(view.packed.value()), view.deadline(), view.packed.client_flags());
+        if let Some(live) = self.glance(to) {
+            (number, deadline, flags) = (Extended::parse(live.value()), live.deadline(), live.client_flags());
         }
         let Some(number) = number else { return sink.reply(error(NOT_A_FLOAT)) };
         let Some(text) = number.plus(by).to_text() else { return sink.reply(error(NOT_FINITE)) };
@@ -174,11 +173,11 @@ impl Store {
 
     /// A copy of the value with room for `more` bytes.
     fn take(&mut self, to: Target<'_>, more: usize) -> Option<Taken> {
-        self.glance(to).map(|view| {
-            let old = view.packed.value();
+        self.glance(to).map(|live| {
+            let old = live.value();
             let mut value = Vec::with_capacity(old.len() + more);
             value.extend_from_slice(old);
-            Taken { value, deadline: view.deadline(), flags: view.packed.client_flags() }
+            Taken { value, deadline: live.deadline(), flags: live.client_flags() }
         })
     }
 }

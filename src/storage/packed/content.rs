@@ -6,14 +6,13 @@
 //! 12  flags            1
 //! 13  key length       1   (3 with WIDE_KEY)
 //!     key              n
-//!     deadline         8   only with WIDE_DEADLINE
+//!     deadline         8   only with DEADLINE
 //!     client flags     4   only with CLIENT_FLAGS
 //!     value length     2   unless TOMBSTONE or SHARED
 //!     value            n   or, with SHARED, a `Bytes` at the next multiple of 8
 //! ```
 //!
-//! A key of 16 and a value of 64 bytes make 96 bytes, with or without a deadline: the lower half of a deadline within 24 days of the
-//! version lives in the entry's [`Slot`], in the table node, where four bytes would be padding otherwise.
+//! A key of 16 and a value of 64 bytes make 96 bytes, 112 with a deadline.
 #![deny(unsafe_code)]
 
 use bytes::Bytes;
@@ -24,69 +23,20 @@ use crate::base::limits::{KEY_BYTES_MAX, LARGE_VALUE_BYTES};
 use crate::storage::size;
 
 pub(super) const WIDE_KEY: u8 = 1;
-pub(super) const WIDE_DEADLINE: u8 = 2;
+pub(super) const DEADLINE: u8 = 2;
 pub(super) const CLIENT_FLAGS: u8 = 4;
 pub(super) const SHARED: u8 = 8;
 pub(super) const TOMBSTONE: u8 = 16;
 
 pub(super) const FLAGS_AT: usize = 12;
 pub(super) const KEY_LEN_AT: usize = 13;
-pub(super) const ALIGN: usize = 8;
+/// Of an allocation, so that a [`Slot`](super::Slot) has four bits of the address to itself. Allocators give it anyway.
+pub(super) const ALIGN: usize = 16;
+const BYTES_ALIGN: usize = align_of::<Bytes>();
 
 // Lengths below are written in 2 bytes.
 const _: () = assert!(LARGE_VALUE_BYTES <= 1 << 16 && KEY_BYTES_MAX < 1 << 24);
-const _: () = assert!(align_of::<Bytes>() <= ALIGN);
-
-/// What a table keeps beside an entry: eight bytes that would be padding otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) struct Slot {
-    /// Coarse time of the last use.
-    pub(in crate::storage) used: u32,
-    /// See [`Due`].
-    pub(in crate::storage) due: Due,
-}
-
-/// A deadline as a table node carries it, enough to find expired entries without touching them: 0 none, 1 in full in the entry, else its lower
-/// 32 bits, the rest following from the version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::storage) struct Due(u32);
-
-impl Due {
-    pub(super) const NONE: Self = Self(0);
-    pub(super) const IN_ENTRY: Self = Self(1);
-    /// Deadlines up to here after the version fit; half the range, so that comparing lower halves tells past from future.
-    pub(super) const NARROW_MS_MAX: u64 = (1 << 31) - 1;
-
-    pub(super) fn of(version: Version, deadline: Option<UnixMs>) -> Self {
-        let Some(deadline) = deadline else { return Self::NONE };
-        let near = deadline.checked_sub(version.unix_ms()).is_some_and(|ms| ms <= Self::NARROW_MS_MAX);
-        if near && deadline as u32 > 1 { Self(deadline as u32) } else { Self::IN_ENTRY }
-    }
-
-    /// The deadline whose lower half this is: the first not before `base`.
-    pub(super) fn after(self, base: UnixMs) -> UnixMs {
-        base + u64::from(self.0.wrapping_sub(base as u32))
-    }
-
-    /// Whether there is a deadline.
-    pub(in crate::storage) fn is_some(self) -> bool {
-        self.0 != 0
-    }
-
-    /// The deadline, where it is certainly still to come and need not be looked up in the entry.
-    pub(in crate::storage) fn to_come(self, now: UnixMs) -> Option<UnixMs> {
-        (self.0 > 1 && !self.may_have_passed(now)).then(|| self.after(now))
-    }
-
-    /// Whether the deadline may have passed at `now`; false is certain.
-    pub(in crate::storage) fn may_have_passed(self, now: UnixMs) -> bool {
-        match self {
-            Self::NONE => false,
-            Self::IN_ENTRY => true,
-            Self(low) => (now as u32).wrapping_sub(low) as i32 >= 0,
-        }
-    }
-}
+const _: () = assert!(BYTES_ALIGN <= ALIGN);
 
 /// A value on its way into the store.
 #[derive(Clone, Copy, Debug)]
@@ -131,12 +81,9 @@ impl<'a> Content<'a> {
         EntryRef { version: self.version, body }
     }
 
-    /// The deadline as the table node carries it.
-    pub(in crate::storage) fn due(&self) -> Due {
-        match self.body {
-            ContentBody::Tombstone => Due::default(),
-            ContentBody::Live { deadline, .. } => Due::of(self.version, deadline),
-        }
+    /// Whether it has a deadline.
+    pub(super) fn has_deadline(&self) -> bool {
+        matches!(self.body, ContentBody::Live { deadline: Some(_), .. })
     }
 
     /// Bytes of memory an entry of this content takes under a key of `key_len` bytes.
@@ -175,7 +122,7 @@ impl Shape {
         match content.body {
             ContentBody::Tombstone => flags |= TOMBSTONE,
             ContentBody::Live { value, deadline, flags: client } => {
-                flags |= if Due::of(content.version, deadline) == Due::IN_ENTRY { WIDE_DEADLINE } else { 0 };
+                flags |= if deadline.is_some() { DEADLINE } else { 0 };
                 flags |= if client != 0 { CLIENT_FLAGS } else { 0 };
                 value_len = value.bytes().len();
                 flags |= if value_len >= LARGE_VALUE_BYTES { SHARED } else { 0 };
@@ -187,10 +134,10 @@ impl Shape {
     pub(super) fn lay_out(flags: u8, key_len: usize, value_len: usize) -> Self {
         let key_at = KEY_LEN_AT + if flags & WIDE_KEY != 0 { 3 } else { 1 };
         let mut at = key_at + key_len;
-        at += if flags & WIDE_DEADLINE != 0 { 8 } else { 0 };
+        at += if flags & DEADLINE != 0 { 8 } else { 0 };
         at += if flags & CLIENT_FLAGS != 0 { 4 } else { 0 };
         let (value_at, value_len, total) = if flags & SHARED != 0 {
-            let at = at.next_multiple_of(ALIGN);
+            let at = at.next_multiple_of(BYTES_ALIGN);
             (at, 0, at + size_of::<Bytes>())
         } else if flags & TOMBSTONE != 0 {
             (at, 0, at)

@@ -1,24 +1,28 @@
-//! One entry in one allocation: header, key and value behind an 8-byte pointer. Knows nothing of tables beyond how to be found in one
-//! (`lookup`), and never decides what to store. The layout is in `content`. The only room with `unsafe`. Tested in `tests`.
+//! One entry in one allocation, header, key and value, and the eight bytes by which a table holds it. Knows nothing of tables, and never
+//! decides what to store. The layout is in `content`. The only room with `unsafe`. Tested in `tests`.
 #![allow(unsafe_code)]
 
 mod content;
-mod lookup;
+mod prefetch;
+mod slot;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
 
 use super::size;
+use crate::base::entry::EntryRef;
 use crate::base::hlc::{UnixMs, Version};
-use content::{ALIGN, CLIENT_FLAGS, FLAGS_AT, KEY_LEN_AT, SHARED, Shape, TOMBSTONE, WIDE_DEADLINE, WIDE_KEY};
-pub(super) use content::{Content, ContentBody, Due, Slot, Value};
-pub(super) use lookup::{Keyed, find_mut, peek, remove};
+use content::{ALIGN, CLIENT_FLAGS, DEADLINE, FLAGS_AT, KEY_LEN_AT, SHARED, Shape, TOMBSTONE, WIDE_KEY};
+pub(super) use content::{Content, ContentBody, Value};
+pub(super) use prefetch::prefetch;
+pub(super) use slot::{Slot, Stamp};
 
-/// An entry. The pointer is in a cell because tables lend their keys out shared; only [`EntryMut`], which has the table to itself, changes it.
-pub(super) struct Packed(Cell<NonNull<u8>>);
+/// An entry, owned.
+pub(super) struct Packed(NonNull<u8>);
 
 // SAFETY: the allocation belongs to this value alone, and `Bytes` may be sent.
 unsafe impl Send for Packed {}
@@ -36,28 +40,56 @@ impl Packed {
             at.add(shape.key_at).copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
             write_body(at, &shape, content);
         }
-        Self(Cell::new(at))
+        Self(at)
     }
 
-    fn at(&self) -> NonNull<u8> {
-        self.0.get()
+    /// The entry, to be read.
+    pub(super) fn get(&self) -> PackedRef<'_> {
+        // SAFETY: the entry is there as long as its owner is.
+        unsafe { PackedRef::new(self.0) }
+    }
+
+    /// Its address; whoever has that owns the entry now.
+    fn into_raw(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// # Safety
+    /// `at` came from `into_raw`, and nobody else owns it.
+    unsafe fn from_raw(at: NonNull<u8>) -> Self {
+        Self(at)
+    }
+}
+
+/// An entry, borrowed.
+#[derive(Clone, Copy)]
+pub(super) struct PackedRef<'t> {
+    at: NonNull<u8>,
+    owner: PhantomData<&'t Packed>,
+}
+
+impl<'t> PackedRef<'t> {
+    /// # Safety
+    /// `at` is the address of an entry that stays and does not change for 't.
+    unsafe fn new(at: NonNull<u8>) -> Self {
+        Self { at, owner: PhantomData }
     }
 
     /// `N` bytes at `offset`.
     ///
     /// # Safety
     /// They must lie within the allocation and be written.
-    unsafe fn read<const N: usize>(&self, offset: usize) -> [u8; N] {
+    unsafe fn read<const N: usize>(self, offset: usize) -> [u8; N] {
         // SAFETY: the caller's promise; byte arrays have no alignment.
-        unsafe { self.at().add(offset).cast().read() }
+        unsafe { self.at.add(offset).cast().read() }
     }
 
-    fn flags(&self) -> u8 {
+    fn flags(self) -> u8 {
         // SAFETY: every entry has a whole header.
         unsafe { self.read::<1>(FLAGS_AT)[0] }
     }
 
-    fn key_span(&self) -> (usize, usize) {
+    fn key_span(self) -> (usize, usize) {
         // SAFETY: every entry has a whole header, and WIDE_KEY says that the length takes three bytes.
         unsafe {
             if self.flags() & WIDE_KEY == 0 {
@@ -69,7 +101,7 @@ impl Packed {
         }
     }
 
-    fn shape(&self) -> Shape {
+    fn shape(self) -> Shape {
         let flags = self.flags();
         let (_, key_len) = self.key_span();
         let empty = Shape::lay_out(flags, key_len, 0);
@@ -82,41 +114,41 @@ impl Packed {
     }
 
     /// The key.
-    pub(super) fn key(&self) -> &[u8] {
+    pub(super) fn key(self) -> &'t [u8] {
         let (at, len) = self.key_span();
-        // SAFETY: the span lies within the allocation, and nobody changes that while `self` is borrowed: see `EntryMut`.
-        unsafe { std::slice::from_raw_parts(self.at().add(at).as_ptr(), len) }
+        // SAFETY: the span lies within the allocation, and nobody changes that for 't.
+        unsafe { std::slice::from_raw_parts(self.at.add(at).as_ptr(), len) }
     }
 
     /// The version.
-    pub(super) fn version(&self) -> Version {
+    pub(super) fn version(self) -> Version {
         // SAFETY: every entry has a whole header.
         unsafe { Version { time: u64::from_le_bytes(self.read(0)), origin: u32::from_le_bytes(self.read(8)) } }
     }
 
     /// The value when it is large enough to be shared.
-    pub(super) fn shared(&self) -> Option<&Bytes> {
+    pub(super) fn shared(self) -> Option<&'t Bytes> {
         let flags = self.flags();
         if flags & SHARED == 0 {
             return None;
         }
         let shape = self.shape();
-        // SAFETY: with SHARED an initialised `Bytes` lies here, aligned as `lay_out` sees to, borrowed no longer than `self`.
-        Some(unsafe { self.at().add(shape.value_at).cast::<Bytes>().as_ref() })
+        // SAFETY: with SHARED an initialised `Bytes` lies here, aligned as `lay_out` sees to, and stays for 't.
+        Some(unsafe { self.at.add(shape.value_at).cast::<Bytes>().as_ref() })
     }
 
     /// The value; empty for a tombstone.
-    pub(super) fn value(&self) -> &[u8] {
+    pub(super) fn value(self) -> &'t [u8] {
         if let Some(bytes) = self.shared() {
             return bytes;
         }
         let shape = self.shape();
         // SAFETY: the span lies within the allocation and was written; as for `key`.
-        unsafe { std::slice::from_raw_parts(self.at().add(shape.value_at).as_ptr(), shape.value_len) }
+        unsafe { std::slice::from_raw_parts(self.at.add(shape.value_at).as_ptr(), shape.value_len) }
     }
 
     /// The value in the form in which it can be stored again without a copy.
-    pub(super) fn stored_value(&self) -> Value<'_> {
+    pub(super) fn stored_value(self) -> Value<'t> {
         match self.shared() {
             Some(bytes) => Value::Owned(bytes),
             None => Value::Copied(self.value()),
@@ -124,54 +156,60 @@ impl Packed {
     }
 
     /// Flags of memcached clients.
-    pub(super) fn client_flags(&self) -> u32 {
+    pub(super) fn client_flags(self) -> u32 {
         let flags = self.flags();
         if flags & CLIENT_FLAGS == 0 {
             return 0;
         }
         let (key_at, key_len) = self.key_span();
-        let at = key_at + key_len + if flags & WIDE_DEADLINE != 0 { 8 } else { 0 };
-        // SAFETY: with CLIENT_FLAGS they follow the key and the wide deadline.
+        let at = key_at + key_len + if flags & DEADLINE != 0 { 8 } else { 0 };
+        // SAFETY: with CLIENT_FLAGS they follow the key and the deadline.
         u32::from_le_bytes(unsafe { self.read(at) })
     }
 
-    /// The deadline, given what the table node says of it.
-    pub(super) fn deadline(&self, due: Due) -> Option<UnixMs> {
-        match due {
-            Due::NONE => None,
-            Due::IN_ENTRY if self.flags() & WIDE_DEADLINE == 0 => None,
-            Due::IN_ENTRY => {
-                let (key_at, key_len) = self.key_span();
-                // SAFETY: with WIDE_DEADLINE it follows the key.
-                Some(u64::from_le_bytes(unsafe { self.read(key_at + key_len) }))
-            }
-            due => Some(due.after(self.version().unix_ms())),
+    /// The deadline.
+    pub(super) fn deadline(self) -> Option<UnixMs> {
+        if self.flags() & DEADLINE == 0 {
+            return None;
         }
+        let (key_at, key_len) = self.key_span();
+        // SAFETY: with DEADLINE it follows the key.
+        Some(u64::from_le_bytes(unsafe { self.read(key_at + key_len) }))
     }
 
-    /// What it holds, given what the table node says of its deadline.
-    pub(super) fn content(&self, due: Due) -> Content<'_> {
+    /// A value is gone from its deadline on.
+    pub(super) fn expired(self, now: UnixMs) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// What it holds.
+    pub(super) fn content(self) -> Content<'t> {
         let body = if self.flags() & TOMBSTONE != 0 {
             ContentBody::Tombstone
         } else {
-            ContentBody::Live { value: self.stored_value(), deadline: self.deadline(due), flags: self.client_flags() }
+            ContentBody::Live { value: self.stored_value(), deadline: self.deadline(), flags: self.client_flags() }
         };
         Content { version: self.version(), body }
     }
 
+    /// The same as messages carry it.
+    pub(super) fn entry(self) -> EntryRef<'t> {
+        self.content().entry()
+    }
+
     /// Bytes of memory it takes.
-    pub(super) fn memory(&self) -> usize {
+    pub(super) fn memory(self) -> usize {
         self.shape().memory() + size::allocation(self.shared().map_or(0, Bytes::len))
     }
 }
 
 impl Drop for Packed {
     fn drop(&mut self) {
-        let shape = self.shape();
-        // SAFETY: nothing borrows from an entry being dropped; it was allocated with the layout of its shape, as `overwrite` keeps it.
+        let shape = self.get().shape();
+        // SAFETY: nothing borrows from an entry being dropped; it was allocated with the layout of its shape, as `Slot::overwrite` keeps it.
         unsafe {
-            drop_shared(self.at(), &shape);
-            dealloc(self.at().as_ptr(), layout_of(&shape));
+            drop_shared(self.0, &shape);
+            dealloc(self.0.as_ptr(), layout_of(&shape));
         }
     }
 }
@@ -211,8 +249,8 @@ unsafe fn write_body(at: NonNull<u8>, shape: &Shape, content: &Content<'_>) {
     // SAFETY: `lay_out` made room for each part under the same flags.
     unsafe {
         let mut next = at.add(shape.key_at + shape.key_len);
-        if shape.flags & WIDE_DEADLINE != 0 {
-            next.cast().write(deadline.expect("a wide deadline is one").to_le_bytes());
+        if shape.flags & DEADLINE != 0 {
+            next.cast().write(deadline.expect("the shape has a deadline because there is one").to_le_bytes());
             next = next.add(8);
         }
         if shape.flags & CLIENT_FLAGS != 0 {
@@ -230,72 +268,6 @@ unsafe fn write_body(at: NonNull<u8>, shape: &Shape, content: &Content<'_>) {
             next.cast().write((bytes.len() as u16).to_le_bytes());
             at.add(shape.value_at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
         }
-    }
-}
-
-/// An entry in a table borrowed exclusively, so that nothing else borrows from it.
-pub(super) struct EntryMut<'t> {
-    packed: &'t Packed,
-    /// What the table keeps beside it.
-    pub(super) slot: &'t mut Slot,
-}
-
-impl<'t> EntryMut<'t> {
-    /// The entry.
-    pub(super) fn packed(&self) -> &Packed {
-        self.packed
-    }
-
-    /// Gives up the right to change it.
-    pub(super) fn into_shared(self) -> (&'t Packed, &'t Slot) {
-        (self.packed, self.slot)
-    }
-
-    /// Replaces the content under the same key, in place when the size class stays. `content` cannot borrow from this entry.
-    pub(super) fn overwrite(&mut self, content: &Content<'_>) {
-        let old = self.packed.shape();
-        let new = Shape::of(old.key_len, content);
-        if old.key_at == new.key_at && old.memory() == new.memory() {
-            let at = self.packed.at();
-            // SAFETY: the table is ours alone and `&mut self` ends every borrow from the entry, so nothing reads it; the layout fits both
-            // shapes, and the key stays where it is.
-            unsafe {
-                drop_shared(at, &old);
-                write_header(at, &new, content);
-                write_body(at, &new, content);
-            }
-        } else {
-            self.swap(Packed::new(self.packed.key(), content));
-        }
-        self.slot.due = content.due();
-    }
-
-    /// Changes version and deadline and keeps the value.
-    pub(super) fn restamp(&mut self, version: Version, deadline: Option<UnixMs>) {
-        let old = self.packed.content(self.slot.due);
-        let ContentBody::Live { value, flags, .. } = old.body else { unreachable!("tombstones are not in the table") };
-        let content = Content { version, body: ContentBody::Live { value, deadline, flags } };
-        let due = content.due();
-        let (shape, new) = (self.packed.shape(), Shape::of(self.packed.key().len(), &content));
-        if shape == new {
-            let at = self.packed.at();
-            // SAFETY: as in `overwrite`; the shapes are equal, so only the header and a wide deadline differ.
-            unsafe {
-                write_header(at, &new, &Content { version, body: ContentBody::Tombstone });
-                if let (true, Some(deadline)) = (new.flags & WIDE_DEADLINE != 0, deadline) {
-                    at.add(new.key_at + new.key_len).cast().write(deadline.to_le_bytes());
-                }
-            }
-        } else {
-            let replacement = Packed::new(self.packed.key(), &content);
-            self.swap(replacement);
-        }
-        self.slot.due = due;
-    }
-
-    fn swap(&mut self, replacement: Packed) {
-        // The table hashes and compares by key, which both share; the old allocation goes with `replacement`.
-        self.packed.0.swap(&replacement.0);
     }
 }
 

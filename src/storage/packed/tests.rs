@@ -1,15 +1,7 @@
-//! Tests of the packed entry: round trips at every boundary, in-place changes, ownership of shared values.
-
-use lru::LruCache;
+//! Tests of the packed entry and its slot: round trips at every boundary, changes in place, ownership of what is held.
 
 use super::*;
 use crate::base::limits::{KEY_BYTES_MAX, LARGE_VALUE_BYTES};
-
-type Table = LruCache<Packed, Slot, foldhash::fast::FixedState>;
-
-fn table() -> Table {
-    LruCache::unbounded_with_hasher(foldhash::fast::FixedState::with_seed(7))
-}
 
 fn live(value: Value<'_>, deadline: Option<UnixMs>, flags: u32) -> Content<'_> {
     Content {
@@ -18,16 +10,22 @@ fn live(value: Value<'_>, deadline: Option<UnixMs>, flags: u32) -> Content<'_> {
     }
 }
 
-fn put(table: &mut Table, key: &[u8], content: &Content<'_>) {
-    table.put(Packed::new(key, content), Slot { used: 0, due: content.due() });
+fn slot(key: &[u8], content: &Content<'_>) -> Slot {
+    Slot::holding(Packed::new(key, content), 0xa5, Stamp::default().after(Stamp::COUNT - 1))
+}
+
+/// What lies beside an entry's address must not change with the entry.
+fn assert_beside(slot: &Slot, content: &Content<'_>) {
+    assert!(slot.is_full() && !slot.is_empty() && slot.has_tag(0xa5) && !slot.has_tag(0xa4));
+    assert_eq!(slot.stamp(), Stamp::default().after(Stamp::COUNT - 1));
+    assert_eq!(slot.has_deadline(), content.has_deadline());
 }
 
 #[test]
 fn entries_read_back_as_written_around_every_boundary() {
     let keys = [0, 1, 16, 255, 256, KEY_BYTES_MAX];
     let values = [0, 1, 64, 255, 256, LARGE_VALUE_BYTES - 1, LARGE_VALUE_BYTES, LARGE_VALUE_BYTES + 1];
-    let far = 5_000 + Due::NARROW_MS_MAX;
-    let deadlines = [None, Some(0), Some(1), Some(4_999), Some(5_000), Some(far), Some(far + 1), Some(u64::MAX)];
+    let deadlines = [None, Some(0), Some(5_000), Some(u64::MAX)];
     for key_len in keys {
         for value_len in values {
             for deadline in deadlines {
@@ -35,34 +33,32 @@ fn entries_read_back_as_written_around_every_boundary() {
                     let (key, value) = (vec![b'k'; key_len], vec![b'v'; value_len]);
                     let content = live(Value::Copied(&value), deadline, flags);
                     let packed = Packed::new(&key, &content);
-                    assert_eq!(packed.key(), key);
-                    assert_eq!(packed.content(content.due()).entry(), content.entry());
-                    assert_eq!(packed.memory(), content.memory(key_len));
+                    assert_eq!(packed.get().key(), key);
+                    assert_eq!(packed.get().entry(), content.entry());
+                    assert_eq!(packed.get().memory(), content.memory(key_len));
                 }
             }
         }
         let buried = Content { version: Version { time: 1, origin: 2 }, body: ContentBody::Tombstone };
-        assert_eq!(Packed::new(&vec![1; key_len], &buried).content(Due::default()).entry(), buried.entry());
+        assert_eq!(Packed::new(&vec![1; key_len], &buried).get().entry(), buried.entry());
     }
 }
 
 #[test]
-fn a_session_takes_96_bytes_with_or_without_a_deadline() {
-    for deadline in [None, Some(6_000)] {
-        assert_eq!(live(Value::Copied(&[0; 64]), deadline, 0).memory(16), 96);
+fn a_session_takes_96_bytes_and_16_more_with_a_deadline() {
+    for (deadline, bytes) in [(None, 96), (Some(6_000), 112)] {
+        assert_eq!(live(Value::Copied(&[0; 64]), deadline, 0).memory(16), bytes);
     }
-    assert_eq!(size_of::<(Packed, Slot)>(), 16);
+    assert_eq!(size_of::<Slot>(), 8);
 }
 
 #[test]
 fn a_value_of_the_same_class_is_written_in_place() {
-    let mut t = table();
-    put(&mut t, b"k", &live(Value::Copied(b"99"), None, 0));
-    let before = peek(&t, b"k").unwrap().0.at();
-    find_mut(&mut t, b"k", false).unwrap().overwrite(&live(Value::Copied(b"100"), Some(9_000), 0));
-    let (packed, slot) = peek(&t, b"k").unwrap();
-    assert_eq!(packed.at(), before);
-    assert_eq!((packed.value(), packed.deadline(slot.due)), (&b"100"[..], Some(9_000)));
+    let mut s = slot(b"k", &live(Value::Copied(b"99"), None, 0));
+    let before = s.get().unwrap().at;
+    s.overwrite(&live(Value::Copied(b"100"), Some(9_000), 0));
+    let entry = s.get().unwrap();
+    assert_eq!((entry.at, entry.value(), entry.deadline()), (before, &b"100"[..], Some(9_000)));
 }
 
 #[test]
@@ -76,61 +72,68 @@ fn overwriting_goes_from_any_form_to_any_other() {
                 .flat_map(move |value| [live(value, deadline, 0), live(value, deadline, 5)])
         })
         .collect();
-    let mut t = table();
     for from in &forms {
         for to in &forms {
-            put(&mut t, b"key", from);
-            let mut entry = find_mut(&mut t, b"key", true).unwrap();
-            entry.overwrite(from);
-            entry.overwrite(to);
+            let mut s = slot(b"key", from);
+            s.overwrite(from);
+            s.overwrite(to);
+            assert_eq!(s.get().unwrap().entry(), to.entry());
+            assert_beside(&s, to);
             let version = Version { time: 77 << 16, origin: 1 };
-            assert_eq!(entry.packed().content(entry.slot.due).entry(), to.entry());
-            for deadline in [None, Some(3), Some(100), Some(1 << 40)] {
-                entry.restamp(version, deadline);
-                let content = entry.packed().content(entry.slot.due);
+            for deadline in [None, Some(3), Some(100), Some(1 << 40), None] {
+                s.restamp(version, deadline);
                 let ContentBody::Live { value, flags, .. } = to.body else { unreachable!() };
                 let expected = Content { version, body: ContentBody::Live { value, deadline, flags } };
-                assert_eq!(content.entry(), expected.entry());
-                assert_eq!(entry.packed().key(), b"key");
+                assert_eq!(s.get().unwrap().entry(), expected.entry());
+                assert_eq!(s.get().unwrap().key(), b"key");
+                assert_beside(&s, &expected);
             }
-            remove(&mut t, b"key").unwrap();
         }
     }
+    assert!(large.is_unique());
 }
 
 #[test]
 fn a_large_value_is_shared_and_released() {
     let large = Bytes::from(vec![1; LARGE_VALUE_BYTES]);
-    let mut t = table();
-    put(&mut t, b"k", &live(Value::Owned(&large), None, 0));
-    assert_eq!(peek(&t, b"k").unwrap().0.shared().unwrap().as_ptr(), large.as_ptr());
+    let mut s = slot(b"k", &live(Value::Owned(&large), None, 0));
+    assert_eq!(s.get().unwrap().shared().unwrap().as_ptr(), large.as_ptr());
     assert!(!large.is_unique());
-    find_mut(&mut t, b"k", false).unwrap().overwrite(&live(Value::Copied(b"x"), None, 0));
+    s.overwrite(&live(Value::Copied(b"x"), None, 0));
     assert!(large.is_unique());
-    put(&mut t, b"l", &live(Value::Owned(&large), None, 0));
-    drop(t);
+    for leave in [Slot::clear, Slot::erase] {
+        s = slot(b"l", &live(Value::Owned(&large), None, 0));
+        let taken = leave(&mut s).unwrap();
+        assert!(!large.is_unique() && taken.get().key() == b"l");
+        drop(taken);
+        assert!(large.is_unique());
+    }
+    drop(slot(b"m", &live(Value::Owned(&large), None, 0)));
     assert!(large.is_unique());
 }
 
 #[test]
-fn a_lookup_without_promotion_leaves_the_order_of_use() {
-    let mut t = table();
-    for key in [b"a", b"b", b"c"] {
-        put(&mut t, key, &live(Value::Copied(key), None, 0));
+fn a_slot_without_an_entry_is_empty_or_marked() {
+    let content = live(Value::Copied(b"v"), Some(1), 0);
+    let (mut cleared, mut erased) = (slot(b"k", &content), slot(b"k", &content));
+    assert!(cleared.clear().is_some() && erased.erase().is_some());
+    assert!(cleared.is_empty() && !erased.is_empty() && Slot::EMPTY.is_empty());
+    for mut vacant in [cleared, erased, Slot::EMPTY] {
+        assert!(!vacant.is_full() && !vacant.has_deadline() && vacant.get().is_none());
+        vacant.prefetch();
+        assert!(vacant.clear().is_none());
     }
-    assert!(peek(&t, b"a").is_some() && peek(&t, b"d").is_none());
-    find_mut(&mut t, b"a", false).unwrap();
-    assert_eq!(t.peek_lru().unwrap().0.key(), b"a");
-    find_mut(&mut t, b"a", true).unwrap();
-    assert_eq!(t.peek_lru().unwrap().0.key(), b"b");
 }
 
 #[test]
-fn nodes_can_rule_a_deadline_out_without_the_entry() {
-    let version = Version { time: 5_000 << 16, origin: 1 };
-    for (deadline, now, may) in
-        [(None, u64::MAX, false), (Some(6_000), 5_999, false), (Some(6_000), 6_000, true), (Some(1), 0, true)]
-    {
-        assert_eq!(Due::of(version, deadline).may_have_passed(now), may, "{deadline:?} {now}");
+fn a_stamp_is_written_once_and_ages_around_the_clock() {
+    let mut s = slot(b"k", &live(Value::Copied(b"v"), None, 0));
+    let mut now = Stamp::default();
+    for _ in 0..Stamp::COUNT + 3 {
+        now = now.after(1);
+        assert!(s.stamp_with(now) && !s.stamp_with(now));
+        assert_eq!((s.stamp(), s.get().unwrap().key()), (now, &b"k"[..]));
+        assert_eq!(s.stamp().age(now.after(7)), 7);
     }
+    assert_eq!(now.age(now.after(Stamp::COUNT - 1)), Stamp::COUNT - 1);
 }

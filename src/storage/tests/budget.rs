@@ -1,34 +1,6 @@
-//! The memory budget: never exceeded, the least recently used goes, and what does not fit is refused.
+//! The memory budget: never exceeded, and what does not fit is refused. What goes is in `eviction`.
 
 use super::*;
-
-#[test]
-fn the_least_recently_used_goes_whatever_its_partition() {
-    let mut store = store_of(1, 100_000, true);
-    let mut now = T0;
-    let mut keys = Vec::new();
-    for n in 0.. {
-        now += 64;
-        put(&mut store, &format!("key{n}"), &"v".repeat(100), now);
-        keys.push(format!("key{n}"));
-        if store.counters().count(Counter::Evicted) > 0 {
-            break;
-        }
-    }
-    assert!(store.peek(b"key0").is_none() && store.peek(b"key1").is_some());
-    now += 64;
-    get(&mut store, "key1", now);
-    let evicted = store.counters().count(Counter::Evicted);
-    for n in 0..3 {
-        now += 64;
-        put(&mut store, &format!("more{n}"), &"v".repeat(100), now);
-    }
-    let gone: Vec<&String> = keys.iter().filter(|key| store.peek(key.as_bytes()).is_none()).collect();
-    let expected = store.counters().count(Counter::Evicted) - evicted;
-    assert!(expected > 0 && gone.len() as u64 == evicted + expected);
-    assert!(store.peek(b"key1").is_some(), "read since");
-    assert_eq!(gone[1], "key2");
-}
 
 #[test]
 fn a_value_larger_than_the_budget_is_refused_and_the_old_one_stays() {
