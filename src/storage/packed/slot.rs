@@ -207,7 +207,7 @@ impl Slot {
 /// An address moved to the place it has in a slot.
 fn packed_address(at: NonNull<u8>) -> *mut u8 {
     let address = at.addr().get();
-    assert!(address >> ADDRESS_BITS == 0 && address % ALIGN == 0, "the allocator gives addresses of 48 bits");
+    assert!(address >> ADDRESS_BITS == 0 && address.is_multiple_of(ALIGN), "the allocator gives addresses of 48 bits");
     at.as_ptr().map_addr(|address| address << (ADDRESS_AT - ALIGN.trailing_zeros()))
 }
 
