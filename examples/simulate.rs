@@ -23,7 +23,7 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// Only this scenario; `form`, `brokenlinks`, `slow` and `mixed` are taken only when named.
+    /// Only this scenario.
     #[arg(long, value_parser = scenario)]
     scenario: Option<Scenario>,
     /// Print everything that is observed.
@@ -97,7 +97,7 @@ impl Total {
 }
 
 fn one(arguments: &Arguments, seed: u64) -> (Scenario, Outcome) {
-    let scenario = arguments.scenario.unwrap_or(Scenario::HELD[seed as usize % Scenario::HELD.len()]);
+    let scenario = arguments.scenario.unwrap_or(Scenario::ALL[seed as usize % Scenario::ALL.len()]);
     let mut outcome = run(scenario, seed, arguments.trace);
     if arguments.twice && run(scenario, seed, false).hash != outcome.hash {
         outcome.failures.push("two runs of one seed differ".to_owned());

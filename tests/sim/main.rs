@@ -37,4 +37,5 @@ scenarios! {
     lost_and_overtaking_datagrams_do_no_harm => Lossy,
     breaking_links_do_no_harm => BrokenLinks,
     a_slow_node_does_no_harm => Slow,
+    troubles_that_come_together_do_no_harm => Mixed,
 }
