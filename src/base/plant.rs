@@ -11,12 +11,20 @@ pub enum Plant {
     LostAcknowledgement = 1,
     /// Merging ignores the node id (`base::entry`).
     OriginBlindMerge = 2,
+    /// A replica takes what rests on a lease that it has given to another (`storage::lease`).
+    IgnoredLease = 3,
+    /// Members count each other's acknowledgements by different routes (`cluster::view`).
+    EqualRoutes = 4,
 }
 
 impl Plant {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 2] =
-        [("lost-acknowledgement", Self::LostAcknowledgement), ("origin-blind-merge", Self::OriginBlindMerge)];
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("lost-acknowledgement", Self::LostAcknowledgement),
+        ("origin-blind-merge", Self::OriginBlindMerge),
+        ("ignored-lease", Self::IgnoredLease),
+        ("equal-routes", Self::EqualRoutes),
+    ];
 
     /// Plants it, for the whole process.
     pub fn sow(self) {
