@@ -341,9 +341,9 @@ fn start_data(
 ) -> (Local, Addr<SyncActor>) {
     let shards = u16::try_from(homes.len()).expect("fewer threads than partitions");
     let mut local = Local { stores: Vec::new(), replications: Vec::new() };
-    for (shard, home) in (0u16..).zip(homes) {
+    for home in homes {
         let (identity, drawn) = (identity.clone(), view.load_full());
-        let replication = home.start(move |_| Replication::new(identity, shard, drawn));
+        let replication = home.start(move |_| Replication::new(identity, drawn));
         local.replications.push(replication);
     }
     for (shard, home) in (0u16..).zip(homes) {

@@ -33,7 +33,6 @@ pub(super) struct Dial {
     pub(super) incarnation: u64,
     pub(super) expects: NodeId,
     pub(super) expects_incarnation: u64,
-    pub(super) shard: u16,
     pub(super) peer: PeerIx,
     pub(super) generation: u64,
 }
@@ -79,7 +78,6 @@ async fn open(dial: &Dial) -> Result<(Stream, BytesMut, u64), LinkEnd> {
         node: dial.me.as_str(),
         incarnation: dial.incarnation,
         expects: Some(dial.expects.as_str()),
-        shard: dial.shard,
     };
     frame::encode(&Message::Hello(Hello { cluster: dial.cluster.as_str(), peer: Some(peer) }), &mut hello);
     stream.write_all(&hello).await?;

@@ -84,7 +84,6 @@ struct Pending {
 /// The actor.
 pub struct Replication {
     identity: Identity,
-    shard: u16,
     view: Arc<View>,
     outlets: BTreeMap<PeerIx, Outlet>,
     pending: BTreeMap<u64, Pending>,
@@ -96,11 +95,10 @@ pub struct Replication {
 }
 
 impl Replication {
-    /// The sender of data arbiter `shard`.
-    pub fn new(identity: Identity, shard: u16, view: Arc<View>) -> Self {
+    /// The sender of one data arbiter.
+    pub fn new(identity: Identity, view: Arc<View>) -> Self {
         Self {
             identity,
-            shard,
             view,
             outlets: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -129,7 +127,6 @@ impl Replication {
                 incarnation: self.identity.incarnation,
                 expects: known.member.id.clone(),
                 expects_incarnation: known.member.incarnation,
-                shard: self.shard,
                 peer,
                 generation: outlet.next_generation(),
             };

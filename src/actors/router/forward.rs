@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use crate::base::counters::Counter;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
+use crate::base::limits::LINK_SILENCE_MAX;
 use crate::base::op::{Op, OpRef};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -54,6 +55,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
     let mut done: Vec<(ReplyBuf, Vec<usize>)> = Vec::new();
     for attempt in 0..ATTEMPTS_MAX {
         let view = desk.view.load_full();
+        let began = desk.clock.monotonic();
         let groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places), terms.level);
         let results = join_all(groups.into_iter().map(|(to, group, places)| {
             let view = &view;
@@ -93,6 +95,10 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         desk.count(Counter::OpsRetried, ops.ops.len() as u64);
         if attempt > 0 {
             tokio::time::sleep(PAUSE * attempt).await;
+        }
+        if ops.retry && terms.level != Level::One {
+            // A link may break before the moment after which the other side must not begin. From then on it asks who else was.
+            tokio::time::sleep_until((began + LINK_SILENCE_MAX).min(terms.deadline)).await;
         }
     }
     if !ops.ops.is_empty() {

@@ -89,12 +89,6 @@ pub fn encode_record(record: &RecordRef<'_>, out: &mut Vec<u8>) {
     *out = postcard::to_extend(record, std::mem::take(out)).expect("a Vec takes any message");
 }
 
-/// The id that an answering frame (`Forwarded`, `Answer`) echoes, or the sequence of an `Acknowledge`; `None` for a frame too short to
-/// have one.
-pub fn echoed_id(payload: &[u8]) -> Option<u64> {
-    postcard::take_from_bytes::<(u32, u64)>(payload).ok().map(|((_, id), _)| id)
-}
-
 /// One message as a frame of its own.
 pub fn to_bytes(message: &Message<'_>) -> Bytes {
     let mut out = Vec::new();
@@ -184,8 +178,6 @@ mod tests {
         encode_record(&record, &mut records);
         let whole = to_bytes(&Message::Replicate { sequence: 4, records: vec![record; 2] });
         assert_eq!(replicate(4, 2, &records), whole);
-        let answer = to_bytes(&Message::Acknowledge { sequence: 200, newer: vec![], refused: vec![] });
-        assert_eq!(echoed_id(&answer[LENGTH_BYTES..]), Some(200));
     }
 
     #[test]

@@ -136,9 +136,9 @@ fn messages() -> Vec<Pin> {
             "Message::Hello of a peer",
             Message::Hello(Hello {
                 cluster: "trellis",
-                peer: Some(PeerHello { node: "n1", incarnation: 300, expects: Some("n2"), shard: 1 }),
+                peer: Some(PeerHello { node: "n1", incarnation: 300, expects: Some("n2") }),
             }),
-            "14 00 00 00 00 07 74 72 65 6c 6c 69 73 01 02 6e 31 ac 02 01 02 6e 32 01",
+            "13 00 00 00 00 07 74 72 65 6c 6c 69 73 01 02 6e 31 ac 02 01 02 6e 32",
         ),
         message(
             "Message::Forwarded, misdirected",

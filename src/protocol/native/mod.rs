@@ -104,8 +104,6 @@ pub struct PeerHello<'a> {
     pub incarnation: u64,
     /// Whom it means to reach; another node at the address refuses.
     pub expects: Option<&'a str>,
-    /// The data arbiter that dials. Nobody reads it yet: connections are handed out in turn.
-    pub shard: u16,
 }
 
 /// Who answers.
