@@ -79,13 +79,9 @@ async fn on_shard(desk: &Rc<Desk>, view: &Arc<View>, shard: usize, ops: Ops, ter
             Err(_) => errors(terms.wire, ops.replies(), STOPPING),
         };
     }
-    match tokio::time::timeout_at(terms.deadline, carefully(desk, shard, &ops, terms)).await {
-        Ok(Ok((executed, found))) => acknowledged(desk, shard, executed, &ops, (found, terms)).await,
-        Ok(Err(refusal)) => errors(terms.wire, ops.replies(), refusal),
-        Err(_) => {
-            desk.count(Counter::Timeout, 1);
-            errors(terms.wire, ops.replies(), TIMEOUT_BEFORE)
-        }
+    match carefully(desk, shard, &ops, terms).await {
+        Ok((executed, found)) => acknowledged(desk, shard, executed, &ops, (found, terms)).await,
+        Err(refusal) => errors(terms.wire, ops.replies(), refusal),
     }
 }
 
@@ -122,14 +118,19 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
         all |= retry;
         let inquiries = inquiries(desk, &view, ops, (terms.level, all, retry))?;
         let surveyed = !inquiries.is_empty();
-        let found = match survey::take(desk, &view, shard, inquiries, (terms.level, above)).await {
-            Ok(found) => found,
-            Err(Obstacle::Refusal(refusal)) => return Err(refusal),
-            Err(Obstacle::Passing(theirs)) => {
+        let survey = survey::take(desk, &view, shard, inquiries, (terms.level, above));
+        let found = match tokio::time::timeout_at(terms.deadline, survey).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(Obstacle::Refusal(refusal))) => return Err(refusal),
+            Ok(Err(Obstacle::Passing(theirs))) if begun + pause < terms.deadline => {
                 above = above.max(theirs);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE[1]);
                 continue;
+            }
+            Ok(Err(Obstacle::Passing(_))) | Err(_) => {
+                desk.count(Counter::Timeout, 1);
+                return Err(TIMEOUT_BEFORE);
             }
         };
         // What was surveyed holds for a while.
