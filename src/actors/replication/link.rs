@@ -74,11 +74,8 @@ fn timed_out() -> LinkEnd {
 async fn open(dial: &Dial) -> Result<(Stream, BytesMut, u64), LinkEnd> {
     let mut stream = dial.net.connect(dial.address, DIAL_TIMEOUT).await?;
     let mut hello = PREFACE.to_vec();
-    let peer = PeerHello {
-        node: dial.me.as_str(),
-        incarnation: dial.incarnation,
-        expects: Some(dial.expects.as_str()),
-    };
+    let peer =
+        PeerHello { node: dial.me.as_str(), incarnation: dial.incarnation, expects: Some(dial.expects.as_str()) };
     frame::encode(&Message::Hello(Hello { cluster: dial.cluster.as_str(), peer: Some(peer) }), &mut hello);
     stream.write_all(&hello).await?;
     let mut buf = BytesMut::with_capacity(READ_CHUNK_BYTES);
