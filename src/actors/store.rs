@@ -15,6 +15,7 @@ use crate::base::op::Op;
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
+use crate::cluster::view::View;
 use crate::protocol::native::frame;
 use crate::protocol::native::{Answered, Counted, RecordRef, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
@@ -158,8 +159,8 @@ impl StoreActor {
                     out.entry(number, key, entry, None, counted);
                 }
             });
-            if counted.is_some() {
-                self.note_counted(number, op, base, mutated, out);
+            if let Some(counted) = counted {
+                self.note_counted(number, op, counted, mutated, out);
             }
             return;
         };
@@ -175,17 +176,17 @@ impl StoreActor {
             version = entry.version;
             out.entry(number, &op.key, entry, Some(Answered { request, kind, reply: &reply }), counted);
         }
-        if counted.is_some() {
-            self.note_counted(number, op, base, mutated, out);
+        if let Some(counted) = counted {
+            self.note_counted(number, op, counted, mutated, out);
         }
         self.recent.remember(request, Outcome { kind, reply, version }, now);
     }
 
     /// What an operation above level one came to: a link in the key's chain of writes, or something read.
-    fn note_counted(&mut self, n: u32, op: &Op, base: Version, mutated: bool, out: &mut Outbound) {
+    fn note_counted(&mut self, n: u32, op: &Op, counted: Counted, mutated: bool, out: &mut Outbound) {
         let version = self.core.version(&op.key);
         if mutated {
-            self.leases.taken(&op.key, base, version);
+            self.leases.taken(&op.key, counted.link(), version);
         } else {
             out.read.push((n, version));
         }
@@ -218,7 +219,7 @@ impl StoreActor {
         };
         let applied = self.core.apply_owned(key, entry, now);
         if let (Applied::Newer, Some(counted)) = (applied, counted) {
-            self.leases.taken(key, counted.base, entry.version);
+            self.leases.taken(key, counted.link(), entry.version);
         }
         let taken = Taken::of(applied);
         if let (Taken::Yes, Some((request, kind, reply))) = (&taken, answered) {
@@ -275,10 +276,18 @@ impl Handler<Execute> for StoreActor {
         }
         if batch.deadline <= monotonic {
             self.counters.add(Counter::Abandoned, batch.ops.len() as u64);
-            for _ in &batch.ops {
+            for _ in 0..if batch.all_or_none { 1 } else { batch.ops.len() } {
                 replies.reply(ReplyRef::Error("TIMEOUT the request waited too long, applied: no".into()));
             }
             return MessageResult(self.replicate(Outbound::default(), batch.level, replies));
+        }
+        if let Some(doubt) = batch.doubt_of_all_or_none() {
+            replies.push_encoded(doubt.reply.clone(), doubt.kind);
+            return MessageResult(self.replicate(Outbound::default(), batch.level, replies));
+        }
+        if batch.grounds.is_some() {
+            // It was surveyed by the published view, whose message may still be on its way.
+            self.follow(&self.view.load_full());
         }
         let mut out = Outbound::default();
         let blocked = batch.all_or_none && !self.was_done(&batch, now) && self.any_lives(&batch.ops, now);
@@ -389,6 +398,13 @@ impl Handler<ViewChanged> for StoreActor {
     type Result = ();
 
     fn handle(&mut self, ViewChanged(view): ViewChanged, _: &mut Self::Context) {
+        self.follow(&view);
+    }
+}
+
+impl StoreActor {
+    /// Replicates if there is anybody to replicate to.
+    fn follow(&mut self, view: &View) {
         if self.replicated != view.is_replicated() {
             self.replicated = view.is_replicated();
             self.core.set_replicated(self.replicated);

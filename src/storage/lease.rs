@@ -4,7 +4,7 @@
 //! A coordinator whose operation reads what it changes first surveys a majority. Each replica that answers promises it the key for
 //! [`LEASE_MAX`]: until then it takes changes from nobody else, and changes under the lease only while the lease is the coordinator's.
 //! Two coordinators that take turns, each believing itself alone, so never both change what the other has read. After "CASPaxos"
-//! (Rystsov, 2018), with one difference: versions order by time, not by ballot, so that the last writer wins everywhere else. Hence a
+//! (Rystsov, 2018), except that versions order by time, not by ballot, so that the last writer wins everywhere else. Hence a
 //! holder stamps within [`LEASE_STAMPS_MAX`] of its ballot, and the next one's ballot lies above that: what a holder left on a minority
 //! loses to what its successor writes.
 //!
@@ -135,10 +135,12 @@ impl Leases {
         Ok(())
     }
 
-    /// Notes a write that was taken, and what it was written upon. Of keys that were never leased nothing is noted.
+    /// Notes a write that was taken, and what it was written upon, [`Version::ZERO`] if that is not known. Of keys that were never leased
+    /// nothing is noted.
     pub fn taken(&mut self, key: &[u8], base: Version, version: Version) {
         if let Some(lease) = self.held.peek_mut(&self.hash.hash_one(key)) {
-            let first = if lease.chain.1 == base { lease.chain.0 } else { version };
+            let follows = base > Version::ZERO && lease.chain.1 == base;
+            let first = if follows { lease.chain.0 } else { version };
             lease.chain = (first, version);
         }
     }
@@ -271,7 +273,8 @@ mod tests {
         leases.taken(b"k", v(0), v(1));
         assert_eq!(leases.known_since(b"k", v(1)), None, "never leased");
         leases.ask(b"k", v(1), T0).unwrap();
-        leases.taken(b"k", v(1), v(2));
+        leases.taken(b"k", Version::ZERO, v(2));
+        assert_eq!(leases.known_since(b"k", v(2)), Some(v(2)), "what led there is not known");
         leases.taken(b"k", v(2), v(3));
         assert_eq!(leases.known_since(b"k", v(3)), Some(v(2)));
         assert_eq!(leases.known_since(b"k", v(4)), None, "that came another way");
@@ -279,7 +282,7 @@ mod tests {
         assert_eq!(leases.known_since(b"k", v(5)), Some(v(5)));
     }
 
-    /// One of three replicas of a list that can only be appended to, each of which may coordinate.
+    /// One of three replicas of a list that can be appended to, and replaced by one of a single number, each of which may coordinate.
     struct Replica {
         leases: Leases,
         hlc: Hlc,
@@ -290,11 +293,12 @@ mod tests {
         skew_ms: u64,
     }
 
-    /// The list with one more number, on its way, and who has taken it.
+    /// The list with one more number, or replaced blindly, on its way, and who has taken it.
     struct Append {
         version: Version,
         list: Vec<usize>,
-        ballot: Version,
+        /// `None` for a blind write.
+        ballot: Option<Version>,
         taken: Vec<usize>,
     }
 
@@ -302,6 +306,7 @@ mod tests {
     enum Step {
         Survey { by: usize, reaches: [bool; 3] },
         Append { by: usize, reaches: [bool; 3] },
+        Replace { by: usize, reaches: [bool; 3] },
         Both { by: usize, surveys: [bool; 3], ms: u64, reaches: [bool; 3] },
         Arrive { which: usize, at: usize },
         Repair { from: usize, to: usize },
@@ -313,6 +318,7 @@ mod tests {
         prop_oneof![
             1 => (0..3usize, any::<[bool; 3]>()).prop_map(|(by, reaches)| Step::Survey { by, reaches }),
             1 => (0..3usize, any::<[bool; 3]>()).prop_map(|(by, reaches)| Step::Append { by, reaches }),
+            2 => (0..3usize, any::<[bool; 3]>()).prop_map(|(by, reaches)| Step::Replace { by, reaches }),
             6 => (0..3usize, any::<[bool; 3]>(), 0..190u64, any::<[bool; 3]>())
                 .prop_map(|(by, surveys, ms, reaches)| Step::Both { by, surveys, ms, reaches }),
             3 => (0..64usize, 0..3usize).prop_map(|(which, at)| Step::Arrive { which, at }),
@@ -382,7 +388,21 @@ mod tests {
             me.held.0 = me.hlc.stamp(at, me.held.0);
             me.held.1.push(which);
             let (version, list) = me.held.clone();
-            self.appends.push(Append { version, list, ballot, taken: vec![by] });
+            self.appends.push(Append { version, list, ballot: Some(ballot), taken: vec![by] });
+            (0..3).filter(|n| reaches[*n]).for_each(|n| self.arrive(which, n));
+        }
+
+        fn replace(&mut self, by: usize, reaches: [bool; 3]) {
+            let me = &mut self.replicas[by];
+            let at = self.now + me.skew_ms;
+            let stamp = Version { origin: me.hlc.origin(), ..Version::earliest_at(at) };
+            if me.leases.admits(b"k", stamp, at).is_err() {
+                return;
+            }
+            let which = self.appends.len();
+            me.held = (me.hlc.stamp(at, me.held.0), vec![which]);
+            let (version, list) = me.held.clone();
+            self.appends.push(Append { version, list, ballot: None, taken: vec![by] });
             (0..3).filter(|n| reaches[*n]).for_each(|n| self.arrive(which, n));
         }
 
@@ -390,10 +410,11 @@ mod tests {
             let replica = &mut self.replicas[at];
             let Some(append) = self.appends.get_mut(which) else { return };
             let now = self.now + replica.skew_ms;
-            if replica.leases.covers(b"k", append.ballot, now)
-                && append.version > replica.held.0
-                && replica.hlc.observe(now, append.version).is_ok()
-            {
+            let admitted = match append.ballot {
+                Some(ballot) => replica.leases.covers(b"k", ballot, now),
+                None => replica.leases.admits(b"k", append.version, now).is_ok(),
+            };
+            if admitted && append.version > replica.held.0 && replica.hlc.observe(now, append.version).is_ok() {
                 replica.held = (append.version, append.list.clone());
                 append.taken.push(at);
             }
@@ -414,6 +435,7 @@ mod tests {
             match *step {
                 Step::Survey { by, reaches } => self.survey(by, reaches),
                 Step::Append { by, reaches } => self.append(by, reaches),
+                Step::Replace { by, reaches } => self.replace(by, reaches),
                 Step::Both { by, surveys, ms, reaches } => {
                     self.survey(by, surveys);
                     self.now += ms;
@@ -442,8 +464,10 @@ mod tests {
             let mut world = World::new(skews);
             steps.iter().for_each(|step| world.take(step));
             let (_, list) = world.replicas.iter().map(|replica| &replica.held).max().unwrap();
+            let replaced = list.first().map(|n| &world.appends[*n]).filter(|first| first.ballot.is_none());
             for (n, append) in world.appends.iter().enumerate().filter(|(_, append)| append.taken.len() >= 2) {
-                prop_assert!(list.contains(&n), "{n}, taken by {:?}, is not in {list:?}", append.taken);
+                let overwritten = replaced.is_some_and(|by| by.version > append.version);
+                prop_assert!(list.contains(&n) || overwritten, "{n}, taken by {:?}, is not in {list:?}", append.taken);
             }
         }
     }

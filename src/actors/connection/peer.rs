@@ -111,10 +111,12 @@ fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch,
 
 async fn coordinate(door: &Rc<Door>, batch: PeerBatch, bytes: usize) -> Result<ReplyBuf, Misdirected> {
     let (count, wire) = (batch.ops.len(), batch.wire);
+    // All or none has one reply for all.
+    let replies = if batch.all_or_none { 1 } else { count };
     let refused = |text: &'static str| {
-        let mut replies = ReplyBuf::new(wire);
-        (0..count).for_each(|_| replies.reply(ReplyRef::Error(text.into())));
-        Ok(replies)
+        let mut errors = ReplyBuf::new(wire);
+        (0..replies).for_each(|_| errors.reply(ReplyRef::Error(text.into())));
+        Ok(errors)
     };
     if count == 0 {
         return Ok(ReplyBuf::new(wire));

@@ -69,13 +69,13 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// Whether every record was acknowledged by as many as its level wants.
+    /// Whether every record was acknowledged by as many as its level wants: taken, or found older than what is there.
     pub fn is_met(&self) -> bool {
         self.short.is_empty() && self.astray.is_empty()
     }
 }
 
-/// Entries for one peer, whatever the ring says; true once it has them all.
+/// Entries for one peer, whatever the ring says; true once it has them all, or newer ones.
 #[derive(Message, Debug)]
 #[rtype(result = "bool")]
 pub struct Push {

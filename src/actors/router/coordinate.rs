@@ -1,6 +1,6 @@
 //! Executes operations this node coordinates, at any level. At level one that is one message to the store. Above it: survey what an
 //! operation depends on, execute, and wait until enough replicas have the outcome. What is enough stands in `cluster::tally`; why two
-//! coordinators do not undo each other's work, in `storage::lease`.
+//! coordinators do not undo each other's work, in `storage::lease`. Never decides who coordinates. Exercised by the simulation.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -91,7 +91,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
             break;
         }
         (ops.all_or_none, ops.begun_ms) = (all_or_none, begun_ms);
-        ops.retry = unknown.contains(&true);
+        ops.retry = places.iter().any(|place| unknown[*place]);
         desk.count(Counter::OpsRetried, ops.ops.len() as u64);
         if attempt > 0 {
             tokio::time::sleep(PAUSE * attempt).await;
@@ -162,7 +162,7 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
     let call = CallPeer { peer, call: Call::forward(&forward) };
     let answer = tokio::time::timeout_at(terms.deadline, desk.replication.send(call)).await;
     match answer {
-        Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, terms),
+        Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, (group.replies(), terms)),
         Ok(Ok(Err(LinkError::Broken))) => {
             desk.avoid(peer);
             Met::Unknown
@@ -181,9 +181,9 @@ fn borrow(op: &Op) -> OpRef<'_> {
 }
 
 /// Takes the replies out of the frame that answered.
-fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, terms: Terms) -> Met {
+fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, (wanted, terms): (usize, Terms)) -> Met {
     match frame::decode(payload) {
-        Ok(Native::Forwarded { result: Ok(Replies { marks, bytes }), .. }) => {
+        Ok(Native::Forwarded { result: Ok(Replies { marks, bytes }), .. }) if marks.len() == wanted => {
             let mut replies = ReplyBuf::new(terms.wire);
             let mut start = 0;
             for (end, kind) in marks {

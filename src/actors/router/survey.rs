@@ -1,6 +1,6 @@
 //! Finds out what enough replicas hold for some keys, and has them promise the keys that are to be changed: the first half of every
 //! operation above level one that depends on what is there. Merges what is newer than ours, brings those that are behind up to it, and tells
-//! which requests were done before. Never executes anything. The rules are in `storage::lease` and `cluster::tally`.
+//! which requests were done before. Never executes anything. The rules are in `storage::lease` and `cluster::tally`. Exercised by the simulation.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -81,8 +81,8 @@ struct Subject {
     newer: Option<Entry>,
     /// The version each replica that answered has.
     theirs: BTreeMap<PeerIx, Version>,
-    /// Which replicas remember each request, and with what outcome.
-    remembered: BTreeMap<RequestId, (Outcome, Vec<PeerIx>)>,
+    /// Which replicas remember each request, and with what outcome. One that was begun twice may have left two.
+    remembered: BTreeMap<(RequestId, Version), (Outcome, Vec<PeerIx>)>,
     /// Versions that some replica has, and since when it remembers every request that led to them.
     known: Vec<(Version, Version)>,
     /// Some replica declined for a reason that will pass.
@@ -112,6 +112,7 @@ impl Subject {
 
     fn counted(&self, view: &View, ballot: Version) -> Option<Counted> {
         let route = self.route(view).mark;
+        // What led to the newest version is not told with it.
         self.inquiry.lease.then_some(Counted { route, base: Version::ZERO, lease: Some(ballot) })
     }
 
@@ -120,7 +121,7 @@ impl Subject {
         let newest = self.newest_version();
         let found =
             self.remembered.iter().find(|(_, (outcome, _))| outcome.version == newest && newest > Version::ZERO);
-        found.map(|(request, (outcome, _))| (*request, outcome))
+        found.map(|((request, _), (outcome, _))| (*request, outcome))
     }
 
     /// Takes what one replica says it holds.
@@ -146,7 +147,7 @@ impl Subject {
     }
 
     fn remember(&mut self, peer: PeerIx, request: RequestId, outcome: Outcome) {
-        self.remembered.entry(request).or_insert_with(|| (outcome, Vec::new())).1.push(peer);
+        self.remembered.entry((request, outcome.version)).or_insert_with(|| (outcome, Vec::new())).1.push(peer);
     }
 
     /// What becomes of the requests asked about, other than being done now. One whose effect is the newest version, or that a majority took,
@@ -156,21 +157,25 @@ impl Subject {
     fn settle(&self, view: &View, settled: &mut BTreeMap<RequestId, Outcome>) {
         let newest = self.newest_version();
         let doubt = || Outcome { kind: ReplyKind::Error, reply: Bytes::from_static(IN_DOUBT), version: newest };
-        for (request, (outcome, by)) in &self.remembered {
+        for ((request, _), (outcome, by)) in &self.remembered {
             let mut tally = Tally::new(self.route(view).read(Level::Quorum));
             for peer in by {
                 tally.acknowledge(*peer);
             }
             let certain = outcome.version == newest || tally.progress() == Progress::Met;
-            settled.insert(*request, if certain { outcome.clone() } else { doubt() });
+            if certain {
+                settled.insert(*request, outcome.clone());
+            } else {
+                settled.entry(*request).or_insert_with(doubt);
+            }
         }
         let Some(begun_ms) = self.inquiry.begun_ms else { return };
         // Clocks differ, but not by more than this: stamps from further ahead are refused.
         let begun = Version::earliest_at(begun_ms.saturating_sub(CLOCK_AHEAD_MAX.as_millis() as u64));
         let known = self.known.iter().any(|(version, since)| *version == newest && *since < begun);
         if newest >= begun && !known {
-            for request in self.inquiry.requests.iter().filter(|request| !self.remembered.contains_key(request)) {
-                settled.insert(*request, doubt());
+            for request in &self.inquiry.requests {
+                settled.entry(*request).or_insert_with(doubt);
             }
         }
     }
@@ -187,6 +192,9 @@ pub(super) async fn take(
     inquiries: BTreeMap<Bytes, Inquiry>,
     (level, above): (Level, Version),
 ) -> Result<Found, Obstacle> {
+    if inquiries.is_empty() {
+        return Ok(Found::default());
+    }
     let (ballot, mut subjects) = begin(desk, view, shard, inquiries, (level, above)).await?;
     hear(desk, view, &mut subjects, (ballot, above)).await?;
     let mut found = Found { ballot, ..Found::default() };
@@ -223,7 +231,8 @@ async fn begin(
             Held::OtherRoute => return Err(Obstacle::Passing(above)),
         };
         let done = inquiry.requests.iter().filter_map(|request| Some((*request, remembered.get(request)?.clone())));
-        let remembered = done.map(|(request, outcome)| (request, (outcome, vec![view.me]))).collect();
+        let remembered =
+            done.map(|(request, outcome)| ((request, outcome.version), (outcome, vec![view.me]))).collect();
         let tally = Tally::new(view.route(Partition::of(&key)).read(level));
         let version = ours.as_ref().map_or(Version::ZERO, |entry| entry.version);
         let known = known.into_iter().map(|since| (version, since)).collect();
@@ -371,7 +380,7 @@ async fn repair(
         let Some(entry) = subject.newest() else { continue };
         let answered = subject.behind_newest();
         for (peer, version) in &subject.theirs {
-            let knows = answered.is_none_or(|(request, _)| subject.remembered[&request].1.contains(peer));
+            let knows = answered.is_none_or(|(request, o)| subject.remembered[&(request, o.version)].1.contains(peer));
             if *version >= entry.version && knows {
                 continue;
             }
@@ -403,7 +412,7 @@ async fn repair(
             }
         }
         if tally.progress() != Progress::Met {
-            // The replica that did not take it has something newer, has promised the key to another, or is lost: another look will tell.
+            // The replica that did not take it has promised the key to another, or is lost: another look will tell.
             return Err(Obstacle::Passing(ballot));
         }
     }

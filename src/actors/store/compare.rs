@@ -1,4 +1,5 @@
-//! What a store actor answers to replicas that compare themselves with it. Never decides what to compare.
+//! What a store actor answers to replicas that compare themselves with it. Never decides what to compare. Exercised by the
+//! simulation.
 
 use actix::prelude::*;
 

@@ -7,6 +7,8 @@ use super::{Ballot, Execute, Grounds, Held, Outbound, Question, Restamp, StoreAc
 use crate::base::counters::Counter;
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
+use crate::base::limits::CLOCK_AHEAD_MAX;
+use crate::base::reply::ReplyKind;
 use crate::base::slot::Partition;
 use crate::protocol::native::{Counted, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
@@ -16,6 +18,15 @@ impl Grounds {
     /// What the write of operation `n` rests on, written upon version `base`.
     pub(super) fn counted(&self, n: usize, base: Version) -> Counted {
         Counted { route: self.routes[n], base, lease: self.leased[n].then_some(self.ballot) }
+    }
+}
+
+impl Execute {
+    /// Of operations that are all done or none, one may have been begun before, which leaves all in doubt.
+    pub(super) fn doubt_of_all_or_none(&self) -> Option<&Outcome> {
+        let settled = &self.grounds.as_ref().filter(|_| self.all_or_none)?.settled;
+        let requests = self.requests.iter().flatten();
+        requests.filter_map(|request| settled.get(request)).find(|outcome| outcome.kind == ReplyKind::Error)
     }
 }
 
@@ -30,7 +41,8 @@ impl StoreActor {
                 let ours = if grounds.leased[n] {
                     self.leases.covers(&op.key, grounds.ballot, now)
                 } else {
-                    !op.act.writes() || !self.leases.is_anothers(&op.key, self.core.origin(), now)
+                    let stamp = Version { origin: self.core.origin(), ..Version::earliest_at(now) };
+                    !op.act.writes() || self.leases.admits(&op.key, stamp, now).is_ok()
                 };
                 ours && view.route(Partition::of(&op.key)).mark == grounds.routes[n]
             })
@@ -92,6 +104,10 @@ impl Handler<Survey> for StoreActor {
         let now = self.clock.unix_ms();
         let leases = survey.questions.iter().any(|question| question.lease);
         let (ballot, above) = match survey.ballot {
+            Ballot::Of(ballot) if ballot.unix_ms() > now + CLOCK_AHEAD_MAX.as_millis() as u64 => {
+                self.counters.inc(Counter::EntriesFarFuture);
+                (None, ballot)
+            }
             Ballot::Of(ballot) => (Some(ballot), ballot),
             Ballot::Own { above } if leases => (self.core.ballot(above, now), above),
             Ballot::Own { above } => (None, above),
@@ -127,11 +143,13 @@ impl Handler<Restamp> for StoreActor {
                 && view.route(Partition::of(key)).mark == counted.route;
             if stands {
                 let mut stamped = Version::ZERO;
-                self.core.restamp(key, *ours, now, &mut |key, entry| {
+                let changed = self.core.restamp(key, *ours, now, &mut |key, entry| {
                     stamped = entry.version;
                     out.entry(*n, key, entry, None, Some(counted));
                 });
-                self.leases.taken(key, *ours, stamped);
+                if changed {
+                    self.leases.taken(key, *ours, stamped);
+                }
             }
         }
         MessageResult(self.replicate(out, restamp.level, ReplyBuf::default()))

@@ -165,17 +165,22 @@ impl Gossip {
         seeds.truncate(SEEDS_MAX);
         if self.seeds != seeds || self.announcing.never() {
             self.seeds = seeds;
+            self.seeds_heard.retain(|heard| self.seeds.contains(heard));
+            self.count_seeds();
             self.announce_soon(0);
         }
     }
 
     /// Notes that a member of this cluster wrote from an address.
     fn heard_from(&mut self, from: SocketAddr) {
-        if !self.seeds.contains(&from) || !self.seeds_heard.insert(from) || self.seeds_met {
-            return;
+        if self.seeds.contains(&from) && self.seeds_heard.insert(from) {
+            self.count_seeds();
         }
-        let heard = self.seeds.iter().filter(|seed| self.seeds_heard.contains(seed)).count();
-        if 2 * (heard + 1) > self.seeds.len() + 1 {
+    }
+
+    fn count_seeds(&mut self) {
+        let heard = self.seeds_heard.len();
+        if !self.seeds_met && heard > 0 && 2 * (heard + 1) > self.seeds.len() + 1 {
             self.seeds_met = true;
             self.desk.effects.push_back(Effect::SeedsMet);
         }

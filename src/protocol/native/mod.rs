@@ -195,6 +195,14 @@ pub struct Counted {
     pub lease: Option<Version>,
 }
 
+impl Counted {
+    /// The version this write is known to follow upon, every request between remembered where both were taken. A write without a lease was
+    /// made in ignorance of what others had: it follows upon nothing.
+    pub fn link(&self) -> Version {
+        if self.lease.is_some() { self.base } else { Version::ZERO }
+    }
+}
+
 /// Why a replica did not take a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
