@@ -6,18 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::id::NodeId;
-use crate::cluster::membership::{Member, MemberState, Membership};
+use crate::cluster::membership::{Member, Membership};
 use crate::cluster::ring::Ring;
+use crate::cluster::specimen::{id, member};
 use crate::cluster::view::{Cartographer, Sighting};
 
 /// What a planner is asked at, as the actor does.
 const TICK_MS: u64 = 100;
 /// A replica may lag behind this far in ordinary life.
 const IN_FLIGHT_MS: u64 = 2_000;
-
-fn id(name: &str) -> NodeId {
-    name.parse().unwrap()
-}
 
 struct Node {
     id: NodeId,
@@ -72,20 +69,7 @@ impl World {
 
     /// A node that everybody knows at once.
     fn start(&mut self, name: &str, has_seeds: bool) {
-        let member = Member {
-            id: id(name),
-            revision: 1,
-            state: MemberState::Joined,
-            address: "10.0.0.1:5000".into(),
-            admin: None,
-            weight: 1,
-            zone: None,
-            vnodes: 128,
-            replication: self.copies,
-            incarnation: self.now,
-            held: Default::default(),
-            ended_epoch: 0,
-        };
+        let member = Member { replication: self.copies, incarnation: self.now, ..member(name) };
         self.membership.join(member).unwrap();
         self.nodes.retain(|node| node.id != id(name));
         let mut drawer = Cartographer::new(id(name));
