@@ -28,6 +28,8 @@ use super::router::SharedView;
 mod compare;
 mod counted;
 mod messages;
+#[cfg(test)]
+mod tests;
 
 pub use messages::*;
 

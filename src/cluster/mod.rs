@@ -10,7 +10,7 @@ pub mod partition_set;
 pub mod placement;
 pub mod ring;
 #[cfg(test)]
-mod specimen;
+pub(crate) mod specimen;
 pub mod sync;
 pub mod tally;
 pub mod view;

@@ -5,12 +5,12 @@ use super::membership::{Held, Member, MemberState};
 use crate::base::id::NodeId;
 
 /// The id of that name.
-pub(super) fn id(name: &str) -> NodeId {
+pub(crate) fn id(name: &str) -> NodeId {
     name.parse().expect("tests use plain names")
 }
 
 /// The member of that name, in its tenth life.
-pub(super) fn member(name: &str) -> Member {
+pub(crate) fn member(name: &str) -> Member {
     Member {
         id: id(name),
         revision: 1,

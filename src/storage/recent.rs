@@ -31,6 +31,13 @@ pub struct Outcome {
     pub version: Version,
 }
 
+impl Outcome {
+    /// Whether the request wrote anything. One that did not may be done again.
+    pub fn has_changed(&self) -> bool {
+        self.version > Version::ZERO
+    }
+}
+
 struct Remembered {
     at: UnixMs,
     outcome: Outcome,

@@ -36,7 +36,13 @@ impl StoreActor {
         let Some(grounds) = &batch.grounds else { return true };
         let view = self.view.load();
         let in_time = !grounds.leased.contains(&true) || self.core.stamps_before(stamps_below(grounds.ballot), now);
+        // A request may come twice to one coordinator and be done between the second's survey and now.
+        let done_since = |request: &RequestId| {
+            !grounds.settled.contains_key(request)
+                && self.recent.recall(*request, now).is_some_and(Outcome::has_changed)
+        };
         in_time
+            && !batch.requests.iter().flatten().any(done_since)
             && batch.ops.iter().enumerate().all(|(n, op)| {
                 let ours = if grounds.leased[n] {
                     self.leases.covers(&op.key, grounds.ballot, now)
@@ -114,8 +120,8 @@ impl Handler<Survey> for StoreActor {
         };
         let held: Vec<Held> = survey.questions.iter().map(|question| self.hold(question, ballot, above, now)).collect();
         // What changed nothing may be done again.
-        let changed = |outcome: &&Outcome| outcome.version > Version::ZERO;
-        let recall = |request: &RequestId| Some((*request, self.recent.recall(*request, now).filter(changed)?.clone()));
+        let done = |request: &RequestId| self.recent.recall(*request, now).filter(|outcome| outcome.has_changed());
+        let recall = |request: &RequestId| Some((*request, done(request)?.clone()));
         let answered = survey.requests.iter().filter_map(recall).collect();
         let known = survey.questions.iter().zip(&held).map(|(question, held)| match held {
             Held::Entry(Some(entry)) => {
