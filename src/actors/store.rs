@@ -12,6 +12,7 @@ use crate::base::entry::{BodyRef, Entry, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::level::Level;
 use crate::base::op::Op;
+use crate::base::outcome::Outcome;
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
@@ -19,7 +20,7 @@ use crate::cluster::view::View;
 use crate::protocol::native::frame;
 use crate::protocol::native::{Answered, Counted, RecordRef, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::{Aim, Applied, Leases, OPS_AHEAD, Outcome, RecentRequests, Store};
+use crate::storage::{Aim, Applied, Leases, OPS_AHEAD, RecentRequests, Store};
 
 use super::clock::Clock;
 use super::replication::{Outgoing, Replicate, Replication, ViewChanged};

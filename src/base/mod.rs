@@ -9,6 +9,7 @@ pub mod id;
 pub mod level;
 pub mod limits;
 pub mod op;
+pub mod outcome;
 #[cfg(feature = "sim")]
 pub mod plant;
 pub mod reply;

@@ -11,6 +11,7 @@ pub mod placement;
 pub mod ring;
 #[cfg(test)]
 pub(crate) mod specimen;
+pub mod survey;
 pub mod sync;
 pub mod tally;
 pub mod view;

@@ -18,7 +18,7 @@ pub use ahead::{Aim, OPS_AHEAD};
 pub use background::Turn;
 pub use digest::{LEAVES, LeafDigest, PartitionDigest};
 pub use lease::{Leased, Leases, stamps_below};
-pub use recent::{Outcome, RecentRequests};
+pub use recent::RecentRequests;
 pub use store::{Applied, KeyPage, LeafPage, Store, StoreConfig};
 
 #[cfg(test)]

@@ -6,37 +6,18 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use foldhash::fast::FixedState;
 use ttl_cache::TtlCache;
 
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::limits::{RECENT_REQUEST_TTL, RECENT_REQUESTS_MAX};
-use crate::base::reply::ReplyKind;
+use crate::base::outcome::Outcome;
 
 /// Longer than any process runs.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Forgotten at most per insert, so that a lull does not make one request pay for all before it.
 const PURGED_PER_INSERT: usize = 4;
-
-/// The answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// What it was.
-    pub kind: ReplyKind,
-    /// The encoded reply.
-    pub reply: Bytes,
-    /// What it wrote; [`Version::ZERO`] if it changed nothing.
-    pub version: Version,
-}
-
-impl Outcome {
-    /// Whether the request wrote anything. One that did not may be done again.
-    pub fn has_changed(&self) -> bool {
-        self.version > Version::ZERO
-    }
-}
 
 struct Remembered {
     at: UnixMs,
@@ -100,6 +81,8 @@ fn over(remembered: &Remembered, now: UnixMs) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::reply::ReplyKind;
+    use bytes::Bytes;
 
     const LIFETIME_MS: u64 = RECENT_REQUEST_TTL.as_millis() as u64;
 

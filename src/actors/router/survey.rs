@@ -1,6 +1,6 @@
 //! Finds out what enough replicas hold for some keys, and has them promise the keys that are to be changed: the first half of every
 //! operation above level one that depends on what is there. Merges what is newer than ours, brings those that are behind up to it, and tells
-//! which requests were done before. Never executes anything. The rules are in `storage::lease` and `cluster::tally`. Exercised by the simulation.
+//! which requests were done before. Never executes anything, and decides nothing: the rules are in `storage::lease` and `cluster::survey`. Exercised by the simulation.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,16 +15,16 @@ use crate::base::entry::Entry;
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::level::Level;
-use crate::base::limits::CLOCK_AHEAD_MAX;
+use crate::base::outcome::Outcome;
 use crate::base::reply::ReplyKind;
 use crate::base::slot::Partition;
-use crate::cluster::tally::{Progress, Tally};
+use crate::cluster::survey::{Subject, Verdict};
+use crate::cluster::tally::Progress;
 use crate::cluster::view::{PeerIx, Route, View};
 use crate::protocol::native::frame::{self, Call};
 use crate::protocol::native::{
-    Answer, Answered, Ask, Counted, Holding, Key, Message as Native, RecordRef, Refusal, Surveyed as Asked,
+    Answer, Answered, Ask, Counted, Holding, Key, Message as Native, RecordRef, Refusal, Surveyed as KeyAsked,
 };
-use crate::storage::Outcome;
 
 use super::super::replication::{CallPeer, Outgoing, Push};
 use super::super::store::{Ballot, Held, Merge, Question, Record, Survey};
@@ -71,43 +71,16 @@ impl From<actix::MailboxError> for Obstacle {
     }
 }
 
-/// One key while the answers come in.
-struct Subject {
+/// A key that is asked about, and what was heard of it.
+struct Asked {
     key: Bytes,
     inquiry: Inquiry,
-    ours: Option<Entry>,
-    tally: Tally,
-    /// The newest that is not ours.
-    newer: Option<Entry>,
-    /// The version each replica that answered has.
-    theirs: BTreeMap<PeerIx, Version>,
-    /// Which replicas remember each request, and with what outcome. One that was begun twice may have left two.
-    remembered: BTreeMap<(RequestId, Version), (Outcome, Vec<PeerIx>)>,
-    /// Versions that some replica has, and since when it remembers every request that led to them.
-    known: Vec<(Version, Version)>,
-    /// Some replica declined for a reason that will pass.
-    declined: bool,
+    subject: Subject,
 }
 
-impl Subject {
+impl Asked {
     fn route<'v>(&self, view: &'v View) -> &'v Route {
         view.route(Partition::of(&self.key))
-    }
-
-    fn newest(&self) -> Option<&Entry> {
-        self.newer.as_ref().or(self.ours.as_ref())
-    }
-
-    fn newest_version(&self) -> Version {
-        self.newest().map_or(Version::ZERO, |entry| entry.version)
-    }
-
-    /// What the key's replicas must answer: those who hold it tell what there is; who is to accept a change must have promised to.
-    fn tally(&self, view: &View, level: Level) -> Tally {
-        let route = self.route(view);
-        let mut tally = Tally::new(if self.inquiry.lease { route.write(level) } else { route.read(level) });
-        tally.acknowledge(view.me);
-        tally
     }
 
     fn counted(&self, view: &View, ballot: Version) -> Option<Counted> {
@@ -116,67 +89,22 @@ impl Subject {
         self.inquiry.lease.then_some(Counted { route, base: Version::ZERO, lease: Some(ballot) })
     }
 
-    /// The request that wrote the newest version, which travels with it so that a retry elsewhere finds both.
-    fn behind_newest(&self) -> Option<(RequestId, &Outcome)> {
-        let newest = self.newest_version();
-        let found =
-            self.remembered.iter().find(|(_, (outcome, _))| outcome.version == newest && newest > Version::ZERO);
-        found.map(|((request, _), (outcome, _))| (*request, outcome))
-    }
-
     /// Takes what one replica says it holds.
     fn hear(&mut self, peer: PeerIx, holding: &Holding<'_>) {
-        let entry = match holding {
-            Holding::Nothing => None,
-            Holding::Same => self.ours.clone(),
-            Holding::Entry(entry) => Some(entry.to_entry()),
-            Holding::Leased { .. } | Holding::OtherRoute => {
-                self.declined = true;
-                self.tally.fail(peer);
-                return;
-            }
-        };
-        self.tally.acknowledge(peer);
-        self.theirs.insert(peer, entry.as_ref().map_or(Version::ZERO, |entry| entry.version));
-        if let Some(entry) = entry {
-            let best = self.newest().map(Entry::as_ref);
-            if best.is_none_or(|best| entry.as_ref().merge_order(&best).is_gt()) {
-                self.newer = Some(entry);
-            }
+        match holding {
+            Holding::Nothing => self.subject.holds(peer, None),
+            Holding::Same => self.subject.holds(peer, self.subject.ours().cloned()),
+            Holding::Entry(entry) => self.subject.holds(peer, Some(entry.to_entry())),
+            Holding::Leased { .. } | Holding::OtherRoute => self.subject.declines(peer),
         }
     }
 
-    fn remember(&mut self, peer: PeerIx, request: RequestId, outcome: Outcome) {
-        self.remembered.entry((request, outcome.version)).or_insert_with(|| (outcome, Vec::new())).1.push(peer);
-    }
-
-    /// What becomes of the requests asked about, other than being done now. One whose effect is the newest version, or that a majority took,
-    /// is part of what the key holds. Of any other that is remembered it can't be said: it may have been built upon, or overruled by somebody
-    /// who never saw it. Nor of one that was begun before and is not remembered, unless the newest version is older than it, or somebody
-    /// remembers all that led there since.
     fn settle(&self, view: &View, settled: &mut BTreeMap<RequestId, Outcome>) {
-        let newest = self.newest_version();
-        let doubt = || Outcome { kind: ReplyKind::Error, reply: Bytes::from_static(IN_DOUBT), version: newest };
-        for ((request, _), (outcome, by)) in &self.remembered {
-            let mut tally = Tally::new(self.route(view).read(Level::Quorum));
-            for peer in by {
-                tally.acknowledge(*peer);
-            }
-            let certain = outcome.version == newest || tally.progress() == Progress::Met;
-            if certain {
-                settled.insert(*request, outcome.clone());
-            } else {
-                settled.entry(*request).or_insert_with(doubt);
-            }
-        }
-        let Some(begun_ms) = self.inquiry.begun_ms else { return };
-        // Clocks differ, but not by more than this: stamps from further ahead are refused.
-        let begun = Version::earliest_at(begun_ms.saturating_sub(CLOCK_AHEAD_MAX.as_millis() as u64));
-        let known = self.known.iter().any(|(version, since)| *version == newest && *since < begun);
-        if newest >= begun && !known {
-            for request in &self.inquiry.requests {
-                settled.entry(*request).or_insert_with(doubt);
-            }
+        let (majority, version) = (self.route(view).read(Level::Quorum), self.subject.newest_version());
+        let doubt = || Outcome { kind: ReplyKind::Error, reply: Bytes::from_static(IN_DOUBT), version };
+        for (request, verdict) in self.subject.verdicts(&majority, &self.inquiry.requests, self.inquiry.begun_ms) {
+            let outcome = if let Verdict::Done(outcome) = verdict { outcome } else { doubt() };
+            settled.insert(request, outcome);
         }
     }
 }
@@ -195,14 +123,15 @@ pub(super) async fn take(
     if inquiries.is_empty() {
         return Ok(Found::default());
     }
-    let (ballot, mut subjects) = begin(desk, view, shard, inquiries, (level, above)).await?;
-    hear(desk, view, &mut subjects, (ballot, above)).await?;
+    let (ballot, mut keys) = begin(desk, view, shard, inquiries, (level, above)).await?;
+    hear(desk, view, &mut keys, (ballot, above)).await?;
     let mut found = Found { ballot, ..Found::default() };
-    merge(desk, view, shard, &subjects, ballot).await?;
-    repair(desk, view, &subjects, ballot, level).await?;
-    for subject in subjects {
-        subject.settle(view, &mut found.settled);
-        found.newest.insert(subject.key.clone(), subject.newest_version());
+    merge(desk, view, shard, &keys, ballot).await?;
+    repair(desk, view, &keys, ballot).await?;
+    for asked in keys {
+        asked.settle(view, &mut found.settled);
+        let newest = asked.subject.newest_version();
+        found.newest.insert(asked.key, newest);
     }
     Ok(found)
 }
@@ -214,7 +143,7 @@ async fn begin(
     shard: usize,
     inquiries: BTreeMap<Bytes, Inquiry>,
     (level, above): (Level, Version),
-) -> Result<(Version, Vec<Subject>), Obstacle> {
+) -> Result<(Version, Vec<Asked>), Obstacle> {
     let question = |(key, inquiry): (&Bytes, &Inquiry)| {
         let route = view.route(Partition::of(key)).mark;
         Question { key: key.clone(), route, lease: inquiry.lease }
@@ -223,43 +152,46 @@ async fn begin(
     let requests = inquiries.values().flat_map(|inquiry| &inquiry.requests).copied().collect();
     let surveyed = desk.local.stores[shard].send(Survey { ballot: Ballot::Own { above }, questions, requests }).await?;
     let remembered: BTreeMap<RequestId, Outcome> = surveyed.answered.into_iter().collect();
-    let mut subjects = Vec::with_capacity(inquiries.len());
+    let mut keys = Vec::with_capacity(inquiries.len());
     for (((key, inquiry), held), known) in inquiries.into_iter().zip(surveyed.held).zip(surveyed.known) {
         let ours = match held {
             Held::Entry(entry) => entry,
             Held::Leased(theirs) => return Err(Obstacle::Passing(above.max(theirs))),
             Held::OtherRoute => return Err(Obstacle::Passing(above)),
         };
-        let done = inquiry.requests.iter().filter_map(|request| Some((*request, remembered.get(request)?.clone())));
-        let remembered =
-            done.map(|(request, outcome)| ((request, outcome.version), (outcome, vec![view.me]))).collect();
-        let tally = Tally::new(view.route(Partition::of(&key)).read(level));
-        let version = ours.as_ref().map_or(Version::ZERO, |entry| entry.version);
-        let known = known.into_iter().map(|since| (version, since)).collect();
-        let (newer, theirs) = (None, BTreeMap::new());
-        let mut subject = Subject { key, inquiry, ours, tally, newer, theirs, remembered, known, declined: false };
-        subject.tally = subject.tally(view, level);
-        subjects.push(subject);
+        // Those who hold it tell what there is; who is to accept a change must have promised to.
+        let route = view.route(Partition::of(&key));
+        let required = if inquiry.lease { route.write(level) } else { route.read(level) };
+        let mut subject = Subject::new(required, view.me, ours);
+        for request in &inquiry.requests {
+            if let Some(outcome) = remembered.get(request) {
+                subject.remembers(view.me, *request, outcome.clone());
+            }
+        }
+        if let Some(since) = known {
+            subject.knows_since(subject.newest_version(), since);
+        }
+        keys.push(Asked { key, inquiry, subject });
     }
-    Ok((surveyed.ballot, subjects))
+    Ok((surveyed.ballot, keys))
 }
 
 /// Asks the replicas, and hears them until each tally is met or can't be.
 async fn hear(
     desk: &Desk,
     view: &View,
-    subjects: &mut [Subject],
+    keys: &mut [Asked],
     (ballot, mut above): (Version, Version),
 ) -> Result<(), Obstacle> {
     let mut asked: BTreeMap<PeerIx, Vec<usize>> = BTreeMap::new();
-    for (n, subject) in subjects.iter().enumerate() {
-        for peer in subject.route(view).replicas().filter(|peer| *peer != view.me) {
+    for (n, key) in keys.iter().enumerate() {
+        for peer in key.route(view).replicas().filter(|peer| *peer != view.me) {
             asked.entry(peer).or_default().push(n);
         }
     }
-    let asks = asked.into_iter().map(|(peer, asked)| ask(desk, view, peer, asked, &*subjects, ballot));
+    let asks = asked.into_iter().map(|(peer, asked)| ask(desk, view, peer, asked, &*keys, ballot));
     let mut asks: FuturesUnordered<_> = asks.collect::<Vec<_>>().into_iter().collect();
-    while subjects.iter().any(|subject| subject.tally.progress() == Progress::Pending) {
+    while keys.iter().any(|key| key.subject.progress() == Progress::Pending) {
         let Some((peer, asked, payload)) = asks.next().await else { break };
         let answer = payload.as_ref().and_then(|payload| match frame::decode(payload) {
             Ok(Native::Answer { answer: Answer::Survey { holdings, answered, known }, .. })
@@ -270,42 +202,37 @@ async fn hear(
             _ => None,
         });
         let Some((holdings, answered, known)) = answer else {
-            for n in asked {
-                subjects[n].tally.fail(peer);
-            }
+            asked.iter().for_each(|n| keys[*n].subject.is_lost(peer));
             continue;
         };
-        let mut strays = false;
-        for (n, holding) in asked.iter().zip(holdings) {
-            subjects[*n].hear(peer, &holding);
-            match holding {
-                Holding::Leased { above: theirs } => above = above.max(theirs),
-                Holding::OtherRoute => strays = true,
-                Holding::Nothing | Holding::Same | Holding::Entry(_) => {}
+        for (n, holding) in asked.iter().zip(&holdings) {
+            keys[*n].hear(peer, holding);
+            if let Holding::Leased { above: theirs } = holding {
+                above = above.max(*theirs);
             }
         }
-        if strays {
+        if holdings.iter().any(|holding| matches!(holding, Holding::OtherRoute)) {
             desk.pull_from(peer);
         }
         for (n, since) in known {
-            if let Some(subject) = asked.get(n as usize).map(|n| &mut subjects[*n])
-                && let Some(version) = subject.theirs.get(&peer)
+            if let Some(subject) = asked.get(n as usize).map(|n| &mut keys[*n].subject)
+                && let Some(version) = subject.version_of(peer)
             {
-                subject.known.push((*version, since));
+                subject.knows_since(version, since);
             }
         }
         for (Answered { request, kind, reply }, version) in answered {
-            let about = asked.iter().find(|n| subjects[**n].inquiry.requests.contains(&request));
+            let about = asked.iter().find(|n| keys[**n].inquiry.requests.contains(&request));
             if let Some(n) = about {
                 let outcome = Outcome { kind, reply: Bytes::copy_from_slice(reply), version };
-                subjects[*n].remember(peer, request, outcome);
+                keys[*n].subject.remembers(peer, request, outcome);
             }
         }
     }
-    let unmet = subjects.iter().find(|subject| subject.tally.progress() != Progress::Met);
+    let unmet = keys.iter().find(|key| key.subject.progress() != Progress::Met);
     match unmet {
         None => Ok(()),
-        Some(subject) if subject.declined => Err(Obstacle::Passing(above)),
+        Some(key) if key.subject.may_pass() => Err(Obstacle::Passing(above)),
         Some(_) => {
             desk.count(Counter::NoQuorum, 1);
             Err(Obstacle::Refusal(NO_QUORUM_BEFORE))
@@ -313,40 +240,36 @@ async fn hear(
     }
 }
 
-/// Asks one replica. What it is asked is encoded at once; the future borrows nothing of the subjects.
+/// Asks one replica. What it is asked is encoded at once; the future borrows nothing of the keys.
 fn ask<'d>(
     desk: &'d Desk,
     view: &View,
     peer: PeerIx,
     asked: Vec<usize>,
-    subjects: &[Subject],
+    keys: &[Asked],
     ballot: Version,
 ) -> impl Future<Output = (PeerIx, Vec<usize>, Option<Bytes>)> + use<'d> {
-    let key = |n: &usize| {
-        let subject = &subjects[*n];
-        Asked {
-            key: Key(&subject.key),
-            have: subject.ours.as_ref().map_or(Version::ZERO, |entry| entry.version),
-            route: subject.route(view).mark,
-            lease: subject.inquiry.lease,
-        }
+    let question = |n: &usize| {
+        let Asked { key, inquiry, subject } = &keys[*n];
+        let have = subject.ours().map_or(Version::ZERO, |entry| entry.version);
+        KeyAsked { key: Key(key), have, route: keys[*n].route(view).mark, lease: inquiry.lease }
     };
-    let about = |(at, n): (u32, &usize)| subjects[*n].inquiry.requests.iter().map(move |request| (at, *request));
+    let about = |(at, n): (u32, &usize)| keys[*n].inquiry.requests.iter().map(move |request| (at, *request));
     let requests = (0u32..).zip(&asked).flat_map(about).collect();
-    let call = Call::ask(&Ask::Survey { ballot, keys: asked.iter().map(key).collect(), requests });
+    let call = Call::ask(&Ask::Survey { ballot, keys: asked.iter().map(question).collect(), requests });
     let answer = desk.replication.send(CallPeer { peer, call });
     async move { (peer, asked, answer.await.ok().and_then(Result::ok)) }
 }
 
 /// Takes over what is newer than ours.
-async fn merge(desk: &Desk, view: &View, shard: usize, subjects: &[Subject], ballot: Version) -> Result<(), Obstacle> {
-    let record = |(n, subject): (u32, &Subject)| {
-        let entry = subject.newer.clone()?;
-        let answered = subject.behind_newest().map(|(request, outcome)| (request, outcome.kind, outcome.reply.clone()));
-        let counted = subject.counted(view, ballot);
-        Some((n, Record::Entry { key: subject.key.clone(), entry, answered, counted }))
+async fn merge(desk: &Desk, view: &View, shard: usize, keys: &[Asked], ballot: Version) -> Result<(), Obstacle> {
+    let record = |(n, asked): (u32, &Asked)| {
+        let entry = asked.subject.newer()?.clone();
+        let behind = asked.subject.behind_newest();
+        let answered = behind.map(|(request, outcome)| (request, outcome.kind, outcome.reply.clone()));
+        Some((n, Record::Entry { key: asked.key.clone(), entry, answered, counted: asked.counted(view, ballot) }))
     };
-    let records: Vec<_> = (0u32..).zip(subjects).filter_map(record).collect();
+    let records: Vec<_> = (0u32..).zip(keys).filter_map(record).collect();
     if records.is_empty() {
         return Ok(());
     }
@@ -358,7 +281,7 @@ async fn merge(desk: &Desk, view: &View, shard: usize, subjects: &[Subject], bal
     }
 }
 
-/// Entries for one replica, and the numbers of the subjects they are of.
+/// Entries for one replica, and the numbers of the keys they are of.
 #[derive(Default)]
 struct Parcel {
     bytes: Vec<u8>,
@@ -368,28 +291,18 @@ struct Parcel {
 
 /// Sends the newest version to every replica that answered with an older one, and sees that enough hold it then, so that no later read
 /// of as many replicas can go backwards.
-async fn repair(
-    desk: &Rc<Desk>,
-    view: &View,
-    subjects: &[Subject],
-    ballot: Version,
-    level: Level,
-) -> Result<(), Obstacle> {
+async fn repair(desk: &Rc<Desk>, view: &View, keys: &[Asked], ballot: Version) -> Result<(), Obstacle> {
     let mut parcels: BTreeMap<PeerIx, Parcel> = BTreeMap::new();
-    for (n, subject) in subjects.iter().enumerate() {
-        let Some(entry) = subject.newest() else { continue };
-        let answered = subject.behind_newest();
-        for (peer, version) in &subject.theirs {
-            let knows = answered.is_none_or(|(request, o)| subject.remembered[&(request, o.version)].1.contains(peer));
-            if *version >= entry.version && knows {
-                continue;
-            }
-            let parcel = parcels.entry(*peer).or_default();
-            let answered = answered.map(|(request, o)| Answered { request, kind: o.kind, reply: &o.reply });
-            let counted = subject.counted(view, ballot);
-            let record = RecordRef::Entry { key: &subject.key, entry: entry.as_ref(), answered, counted };
-            frame::encode_record(&record, &mut parcel.bytes);
-            let (partition, route) = (Partition::of(&subject.key), counted.map(|counted| counted.route));
+    for (n, asked) in keys.iter().enumerate() {
+        let Asked { key, subject, .. } = asked;
+        let Some(entry) = subject.newest().map(Entry::as_ref) else { continue };
+        for peer in subject.heard().filter(|peer| subject.lacks(*peer)) {
+            let parcel = parcels.entry(peer).or_default();
+            let behind = subject.behind_newest();
+            let answered = behind.map(|(request, o)| Answered { request, kind: o.kind, reply: &o.reply });
+            let counted = asked.counted(view, ballot);
+            frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut parcel.bytes);
+            let (partition, route) = (Partition::of(key), counted.map(|counted| counted.route));
             parcel.records.push(Outgoing { end: parcel.bytes.len(), partition, op: n as u32, route });
             parcel.about.push(n);
         }
@@ -403,15 +316,9 @@ async fn repair(
         (peer, about, taken)
     }))
     .await;
-    for (n, subject) in subjects.iter().enumerate() {
-        let mut tally = subject.tally(view, level);
-        for (peer, version) in &subject.theirs {
-            let push = pushed.iter().find(|(to, about, _)| to == peer && about.contains(&n));
-            if push.map_or(*version >= subject.newest_version(), |(_, _, taken)| *taken) {
-                tally.acknowledge(*peer);
-            }
-        }
-        if tally.progress() != Progress::Met {
+    for (n, asked) in keys.iter().enumerate() {
+        let took = |peer| pushed.iter().find(|(to, about, _)| *to == peer && about.contains(&n)).map(|push| push.2);
+        if !asked.subject.is_settled(view.me, took) {
             // The replica that did not take it has promised the key to another, or is lost: another look will tell.
             return Err(Obstacle::Passing(ballot));
         }

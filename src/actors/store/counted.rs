@@ -8,11 +8,12 @@ use crate::base::counters::Counter;
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::limits::CLOCK_AHEAD_MAX;
+use crate::base::outcome::Outcome;
 use crate::base::reply::ReplyKind;
 use crate::base::slot::Partition;
 use crate::protocol::native::{Counted, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::{Leased, Outcome, stamps_below};
+use crate::storage::{Leased, stamps_below};
 
 impl Grounds {
     /// What the write of operation `n` rests on, written upon version `base`.

@@ -14,12 +14,12 @@ use crate::base::hlc::Version;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::op::Op;
+use crate::base::outcome::Outcome;
 use crate::base::reply::{ReplyKind, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::protocol::native::{Counted, LeafPosition, PartitionDigest, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::Outcome;
 
 /// Operations on keys of this store's partitions, to be executed in order.
 #[derive(Message, Debug)]
