@@ -29,7 +29,14 @@ impl Clock {
 
     /// Unix milliseconds.
     pub fn unix_ms(&self) -> UnixMs {
-        u64::try_from((self.started_unix + self.started.elapsed()).as_millis()).unwrap_or(UnixMs::MAX)
+        self.both().1
+    }
+
+    /// Both clocks, at the price of one.
+    pub fn both(&self) -> (Instant, UnixMs) {
+        let now = Instant::now();
+        let unix = self.started_unix + now.saturating_duration_since(self.started);
+        (now, u64::try_from(unix.as_millis()).unwrap_or(UnixMs::MAX))
     }
 
     /// Unix microseconds, for `TIME`.

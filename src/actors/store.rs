@@ -265,7 +265,7 @@ impl Handler<Execute> for StoreActor {
 
     fn handle(&mut self, batch: Execute, _: &mut Self::Context) -> Self::Result {
         let mut replies = ReplyBuf::new(batch.wire);
-        let (monotonic, now) = (self.clock.monotonic(), self.clock.unix_ms());
+        let (monotonic, now) = self.clock.both();
         let too_late = batch.start_by.is_some_and(|start_by| start_by <= monotonic);
         if too_late || !self.stands(&batch, now) {
             self.counters.add(Counter::Abandoned, batch.ops.len() as u64);
@@ -310,6 +310,16 @@ impl Handler<Execute> for StoreActor {
             replies.reply(ReplyRef::Int(i64::from(!blocked)));
         }
         MessageResult(self.replicate(out, batch.level, replies))
+    }
+}
+
+impl Handler<Answer> for StoreActor {
+    type Result = ();
+
+    fn handle(&mut self, Answer { batch, to }: Answer, ctx: &mut Self::Context) {
+        let MessageResult(executed) = self.handle(batch, ctx);
+        // Whoever has gone needs no answer.
+        let _ = to.map(|to| to.send(executed.replies));
     }
 }
 

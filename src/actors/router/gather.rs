@@ -5,6 +5,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::{Addr, Context};
+use smallvec::SmallVec;
+
 use crate::base::counters::Counter;
 use crate::base::level::Level;
 use crate::base::op::{Act, Op};
@@ -13,18 +17,39 @@ use crate::base::slot::Partition;
 use crate::protocol::request::{Gather, Request};
 use crate::protocol::resp::encode::ReplyBuf;
 
-use super::super::store::Execute;
-use super::{Desk, Ops, STOPPING, Terms, cluster_wide, errors, forward};
+use super::super::store::{Answer, Execute, StoreActor};
+use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward};
 
 const OVERTAKEN: &str = "NOQUORUM another client set some of the keys meanwhile, the others are set, applied: unknown";
 
 type Reply = Pin<Box<dyn Future<Output = ReplyBuf>>>;
 
+/// The local shard of each request of a batch.
+type Shards = SmallVec<[u16; 64]>;
+
+/// How a batch is answered.
+pub enum Answering {
+    /// By the one store that holds all its keys, without another word from the router.
+    ByStore(Addr<StoreActor>, Execute),
+    /// By what this comes to.
+    ByRouter(Reply),
+}
+
+impl MessageResponse<Router, Batch> for Answering {
+    fn handle(self, ctx: &mut Context<Router>, to: Option<OneshotSender<ReplyBuf>>) {
+        match self {
+            // What is in flight is bounded at the door. A store that is gone drops `to`, which tells the sender.
+            Self::ByStore(store, batch) => store.do_send(Answer { batch, to }),
+            Self::ByRouter(reply) => MessageResponse::<Router, Batch>::handle(reply, ctx, to),
+        }
+    }
+}
+
 /// Answers every request, in order.
-pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Reply {
-    match single_shard(&desk, &requests, terms.level) {
-        Some(shard) => straight(desk, requests, terms, shard),
-        None => Box::pin(async move {
+pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Answering {
+    match local_shards(&desk, &requests, terms.level) {
+        Some(shards) => by_stores(&desk, requests, terms, shards),
+        None => Answering::ByRouter(Box::pin(async move {
             let mut out = ReplyBuf::new(terms.wire);
             let mut run = Vec::new();
             for request in requests {
@@ -38,35 +63,29 @@ pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Re
             }
             answer_run(&desk, run, terms, &mut out).await;
             out
-        }),
+        })),
     }
 }
 
-/// The one local shard that can answer all requests alone. It is the common case, and spares it all the bookkeeping below.
-fn single_shard(desk: &Desk, requests: &[Request], level: Level) -> Option<usize> {
+/// Where each request goes, if all are about one key each, this node coordinates them, and nobody else's word is needed. It is the common
+/// case, and spares it all the bookkeeping below.
+fn local_shards(desk: &Desk, requests: &[Request], level: Level) -> Option<Shards> {
     let view = desk.view.load();
     if level != Level::One && !view.is_sovereign() {
         return None;
     }
-    let mut found = None;
-    for request in requests {
+    let shard = |request: &Request| {
         let Request::One(op) = request else { return None };
         let partition = Partition::of(&op.key);
-        let shard = desk.local.shard_of(partition);
-        if found.is_some_and(|found| found != shard) || desk.coordinator(view.route(partition)) != Some(view.me) {
-            return None;
-        }
-        found = Some(shard);
-    }
-    found
+        let ours = desk.coordinator(view.route(partition)) == Some(view.me);
+        ours.then(|| u16::try_from(desk.local.shard_of(partition)).expect("fewer shards than partitions"))
+    };
+    requests.iter().map(shard).collect()
 }
 
-fn straight(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms, shard: usize) -> Reply {
-    let ops: Vec<Op> =
-        requests.into_iter().filter_map(|r| if let Request::One(op) = r { Some(op) } else { None }).collect();
-    let count = ops.len();
-    desk.count(Counter::OpsLocal, count as u64);
-    let sent = desk.local.stores[shard].send(Execute {
+fn by_stores(desk: &Desk, requests: Vec<Request>, terms: Terms, shards: Shards) -> Answering {
+    desk.count(Counter::OpsLocal, requests.len() as u64);
+    let execute = |ops| Execute {
         ops,
         requests: Vec::new(),
         all_or_none: false,
@@ -75,10 +94,36 @@ fn straight(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms, shard: usize) 
         deadline: terms.deadline,
         start_by: None,
         grounds: None,
+    };
+    let mut ops = requests.into_iter().filter_map(|r| if let Request::One(op) = r { Some(op) } else { None });
+    let first = shards.first().map_or(0, |shard| usize::from(*shard));
+    if shards.iter().all(|shard| usize::from(*shard) == first) {
+        return Answering::ByStore(desk.local.stores[first].clone(), execute(ops.collect()));
+    }
+    let mut batches: Vec<Vec<Op>> = desk.local.stores.iter().map(|_| Vec::with_capacity(shards.len())).collect();
+    for shard in &shards {
+        batches[usize::from(*shard)].extend(ops.next());
+    }
+    let sent = batches.into_iter().zip(&desk.local.stores).map(|(ops, store)| {
+        let count = ops.len();
+        (count, (count > 0).then(|| store.send(execute(ops))))
     });
-    Box::pin(
-        async move { sent.await.map_or_else(|_| errors(terms.wire, count, STOPPING), |executed| executed.replies) },
-    )
+    let sent: Vec<_> = sent.collect();
+    Answering::ByRouter(Box::pin(async move {
+        let mut done = Vec::with_capacity(sent.len());
+        for (count, sent) in sent {
+            let executed = if let Some(sent) = sent { sent.await.ok() } else { None };
+            let replies = executed.map_or_else(|| errors(terms.wire, count, STOPPING), |executed| executed.replies);
+            done.push((replies, 0));
+        }
+        let mut out = ReplyBuf::new(terms.wire);
+        for shard in shards {
+            let (replies, next) = &mut done[usize::from(shard)];
+            out.append(replies, *next..*next + 1);
+            *next += 1;
+        }
+        out
+    }))
 }
 
 /// Answers requests about keys: executes their operations, then dresses the replies.

@@ -239,7 +239,7 @@ impl Actor for Router {
 }
 
 impl Handler<Batch> for Router {
-    type Result = ResponseFuture<ReplyBuf>;
+    type Result = gather::Answering;
 
     fn handle(&mut self, batch: Batch, _: &mut Self::Context) -> Self::Result {
         self.desk.notice_pause(&self.desk.view.load());

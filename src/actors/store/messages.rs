@@ -43,6 +43,16 @@ pub struct Execute {
     pub grounds: Option<Grounds>,
 }
 
+/// An [`Execute`] at level one whose replies go to whoever waits at the other end, not back to the sender of this.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Answer {
+    /// The operations.
+    pub batch: Execute,
+    /// Where the replies go.
+    pub to: Option<oneshot::Sender<ReplyBuf>>,
+}
+
 /// What operations above level one rest on.
 #[derive(Debug, Default)]
 pub struct Grounds {
