@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use crate::base::counters::Counter;
 use crate::base::hlc::Version;
 use crate::base::level::Level;
-use crate::base::limits::LINK_SILENCE_MAX;
+use crate::base::limits::{CLOCK_AHEAD_MAX, LINK_SILENCE_MAX};
 use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -29,6 +29,9 @@ use super::{Desk, Ops, STOPPING, Terms, errors};
 const PROPOSALS_MAX: usize = 3;
 /// Wait before another look when a key is another coordinator's, or views differ. Grows with each look, up to the second.
 const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(40)];
+
+/// Operations surveyed together: few enough that their leases do not drive each other out.
+const SURVEYED_MAX: usize = 4_096;
 
 const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
 const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
@@ -79,8 +82,21 @@ async fn on_shard(desk: &Rc<Desk>, view: &Arc<View>, shard: usize, ops: Ops, ter
             Err(_) => errors(terms.wire, ops.replies(), STOPPING),
         };
     }
-    match carefully(desk, shard, &ops, terms).await {
-        Ok((executed, found)) => acknowledged(desk, shard, executed, &ops, (found, terms)).await,
+    if ops.all_or_none || ops.ops.len() <= SURVEYED_MAX {
+        return surveyed(desk, shard, &ops, terms).await;
+    }
+    let mut out = ReplyBuf::new(terms.wire);
+    for (n, part) in ops.ops.chunks(SURVEYED_MAX).enumerate() {
+        let requests = ops.requests.iter().skip(n * SURVEYED_MAX).take(part.len()).copied().collect();
+        let part = Ops { ops: part.to_vec(), requests, ..ops };
+        out.append_all(surveyed(desk, shard, &part, terms).await);
+    }
+    out
+}
+
+async fn surveyed(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> ReplyBuf {
+    match carefully(desk, shard, ops, terms).await {
+        Ok((executed, found)) => acknowledged(desk, shard, executed, ops, (found, terms)).await,
         Err(refusal) => errors(terms.wire, ops.replies(), refusal),
     }
 }
@@ -105,7 +121,7 @@ fn execute(ops: &Ops, terms: Terms, grounds: Option<Grounds>) -> Execute {
 
 /// Surveys and executes, again and again while another coordinator has a key or views differ. After an error nothing was done.
 async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Result<(Executed, Found), &'static str> {
-    let mut above = Version::ZERO;
+    let mut above = if ops.retry { above_first_attempt(ops) } else { Version::ZERO };
     // Blind writes are tried without a survey first.
     let mut all = false;
     let mut pause = PAUSE[0];
@@ -144,6 +160,15 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
         }
         all = true;
     }
+}
+
+/// Above whatever an earlier attempt at a blind write may have been stamped, which no survey need have seen: found later, it must lose to
+/// what was acknowledged after this one. It was begun while the link was thought whole, and stamped by a clock and by stamps that may have
+/// been ahead of this node's. Other operations are promised their keys, which bounds their stamps.
+fn above_first_attempt(ops: &Ops) -> Version {
+    let blind = ops.ops.iter().any(|op| op.act.writes() && !op.act.reads());
+    let latest = LINK_SILENCE_MAX + 2 * CLOCK_AHEAD_MAX;
+    if blind { Version::earliest_at(ops.begun_ms + latest.as_millis() as u64) } else { Version::ZERO }
 }
 
 /// What has to be known before these operations are executed. An error means that their level can't be met.

@@ -5,6 +5,7 @@ use actix::prelude::*;
 
 use super::{Ballot, Execute, Grounds, Held, Outbound, Question, Restamp, StoreActor, Survey, Surveyed, Taken};
 use crate::base::counters::Counter;
+use crate::base::entry::{Body, Entry};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::limits::CLOCK_AHEAD_MAX;
@@ -100,7 +101,12 @@ impl StoreActor {
                 return Held::Leased(above);
             }
         }
-        Held::Entry(self.core.peek_owned(&question.key))
+        // A flush is one version for many keys: whoever missed it must hear of it with each of them.
+        let flushed = || {
+            let version = self.core.floor(Partition::of(&question.key));
+            (version > Version::ZERO).then_some(Entry { version, body: Body::Tombstone })
+        };
+        Held::Entry(self.core.peek_owned(&question.key).or_else(flushed))
     }
 }
 

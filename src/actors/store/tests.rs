@@ -93,3 +93,17 @@ fn a_request_that_comes_twice_is_done_once_though_both_were_surveyed_before() {
         assert_eq!((told.late, &reply(&told)[..]), (false, &b":1\r\n"[..]));
     });
 }
+
+#[test]
+fn a_survey_tells_of_a_flush_that_others_may_have_missed() {
+    actix_rt::System::new().block_on(async {
+        let one = One::start();
+        assert!(matches!(&one.survey().await.held[..], [Held::Entry(None)]));
+        let flush = Flush { partitions: PartitionSet::FULL, level: Level::One };
+        one.store.send(flush).await.expect("the store runs");
+        let held = one.survey().await.held;
+        let [Held::Entry(Some(entry))] = &held[..] else { panic!("{held:?}") };
+        assert_eq!(entry.body, crate::base::entry::Body::Tombstone);
+        assert!(entry.version > Version::ZERO);
+    });
+}
