@@ -3,6 +3,7 @@
 //!
 //! Bound: datagrams are read as fast as they are judged, and what the kernel can't hold it drops; the detector bounds its members.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,8 +52,6 @@ pub struct AskStats;
 pub struct GossipStats {
     /// Counts.
     pub counters: Counters,
-    /// Whether a live member knows this node.
-    pub connected: bool,
 }
 
 #[derive(Message)]
@@ -75,6 +74,8 @@ pub struct GossipActor {
     seeds: Vec<String>,
     timer: Option<(Instant, SpawnHandle)>,
     counters: Counters,
+    /// Datagrams that the writer task could not send.
+    unsent: Rc<Cell<u64>>,
 }
 
 impl GossipActor {
@@ -100,6 +101,7 @@ impl GossipActor {
             seeds,
             timer: None,
             counters: Counters::default(),
+            unsent: Rc::default(),
         }
     }
 
@@ -111,6 +113,11 @@ impl GossipActor {
     fn settle(&mut self, ctx: &mut Context<Self>) {
         while let Some(effect) = self.core.next_effect() {
             self.perform(effect);
+        }
+        let faults = self.core.faults() - self.counters.count(Counter::GossipFaults);
+        if faults > 0 {
+            self.counters.add(Counter::GossipFaults, faults);
+            tracing::error!(faults, "the failure detector made a mistake of its own");
         }
         let wanted = self.core.next_deadline().map(|at| self.started + Duration::from_millis(at));
         if self.timer.as_ref().map(|(at, _)| *at) == wanted {
@@ -215,11 +222,12 @@ impl Actor for GossipActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         actix::spawn(receive(self.socket.clone(), ctx.address()));
         let mut to_send = self.to_send.take().expect("an actor starts once");
-        let socket = self.socket.clone();
+        let (socket, unsent) = (self.socket.clone(), self.unsent.clone());
         actix::spawn(async move {
             while let Some((to, bytes)) = to_send.recv().await {
                 // A datagram may be lost anywhere; the protocol lives with it.
                 if let Err(error) = socket.send(&bytes, to).await {
+                    unsent.set(unsent.get() + 1);
                     tracing::debug!(%to, %error, "datagram not sent");
                 }
             }
@@ -287,7 +295,9 @@ impl Handler<AskStats> for GossipActor {
     type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
-        MessageResult(GossipStats { counters: self.counters.clone(), connected: self.core.connected() })
+        let mut counters = self.counters.clone();
+        counters.add(Counter::DatagramsUnsent, self.unsent.get());
+        MessageResult(GossipStats { counters })
     }
 }
 

@@ -189,9 +189,9 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
         })
         .collect();
     handles.connections.set(connections.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
-    actix::spawn(accept(listener, connections.clone()));
+    actix::spawn(accept(listener, connections.clone(), handles.census.clone()));
     if let Some(unix) = unix {
-        actix::spawn(accept(unix, connections));
+        actix::spawn(accept(unix, connections, handles.census.clone()));
     }
     Ok(Node { handles, address, advertised, arbiters, unix: config.unix.clone() })
 }
@@ -393,11 +393,12 @@ fn start_routers(
 }
 
 /// Hands connections to the data arbiters in turn.
-async fn accept(listener: Listener, connections: Vec<Addr<Connections>>) {
+async fn accept(listener: Listener, connections: Vec<Addr<Connections>>, census: Arc<Census>) {
     for to in connections.iter().cycle() {
         match listener.accept().await.and_then(Stream::hand_over) {
             Ok(stream) => to.do_send(Accepted(stream)),
             Err(error) => {
+                census.accepts_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

@@ -78,6 +78,7 @@ impl Report {
         others.chain(gossip.into_iter().map(|stats| stats.counters)).for_each(|own| counters.merge(&own));
         let sync = sync.into_iter().next().unwrap_or_default();
         counters.merge(&sync.counters);
+        counters.add(Counter::AcceptsFailed, handles.census.accepts_failed.load(Ordering::Relaxed));
         Self {
             view: handles.view.load_full(),
             counters,

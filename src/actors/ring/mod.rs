@@ -226,9 +226,14 @@ impl RingActor {
     }
 
     fn pull(&mut self, from: SocketAddr, ctx: &mut Context<Self>) {
-        if self.pulling.len() >= PULLS_MAX || !self.pulling.insert(from) {
+        if self.pulling.contains(&from) {
             return;
         }
+        if self.pulling.len() >= PULLS_MAX {
+            self.counters.inc(Counter::MembershipPullsPutOff);
+            return;
+        }
+        self.pulling.insert(from);
         let identity = self.config.identity.clone();
         let ours = exchange::encode(&self.membership);
         let me = ctx.address();
