@@ -17,7 +17,6 @@ use arc_swap::ArcSwap;
 
 use crate::base::hlc::Hlc;
 use crate::base::id::NodeId;
-use crate::base::level::Level;
 use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
 use crate::cluster::membership::{Held, Member, MemberState, REPLICATE_TO_ALL};
@@ -32,6 +31,7 @@ use super::gossip::{GossipActor, SayGoodbye};
 use super::handles::{Handles, Settings};
 use super::local::Local;
 use super::replication::{Identity, Replication, ReportTo, ViewChanged};
+use super::report;
 use super::ring::{self, AnnounceThrough, RingActor, RingConfig, Subscribe};
 use super::router::Router;
 use super::store::StoreActor;
@@ -100,8 +100,6 @@ pub struct Node {
     pub handles: Handles,
     /// Where clients and peers reach it.
     pub address: SocketAddr,
-    /// What it advertises.
-    pub advertised: String,
     arbiters: Vec<Arbiter>,
     unix: Option<std::path::PathBuf>,
 }
@@ -193,7 +191,7 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     if let Some(unix) = unix {
         actix::spawn(accept(unix, connections, handles.census.clone()));
     }
-    Ok(Node { handles, address, advertised, arbiters, unix: config.unix.clone() })
+    Ok(Node { handles, address, arbiters, unix: config.unix.clone() })
 }
 
 /// Everything a node listens on but the admin endpoint.
@@ -438,7 +436,7 @@ impl Node {
         let mut parts = Vec::new();
         self.handles.census.stopping.store(true, Ordering::Relaxed);
         let patience = self.handles.clock.monotonic() + DRAIN_MAX;
-        while self.handles.report().await.connections.inflight_ops > 0 && self.handles.clock.monotonic() < patience {
+        while report::inflight_ops(&self.handles).await > 0 && self.handles.clock.monotonic() < patience {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
         if tokio::time::timeout(PART_STOP_MAX, self.handles.gossip.send(SayGoodbye)).await.is_err() {
@@ -458,10 +456,5 @@ impl Node {
             tracing::warn!(path = %path.display(), %error, "the unix socket stays behind");
         }
         if parts.is_empty() { Ok(()) } else { Err(Hung { parts }) }
-    }
-
-    /// The level new connections begin with.
-    pub fn consistency(&self) -> Level {
-        self.handles.settings.consistency
     }
 }

@@ -162,6 +162,12 @@ impl Report {
     }
 }
 
+/// Operations that connections have under way.
+pub(super) async fn inflight_ops(handles: &Handles) -> usize {
+    let doors = handles.connections.get().map_or(&[][..], Vec::as_slice);
+    ask(doors, || connection::AskStats).await.iter().map(|stats| stats.inflight_ops).sum()
+}
+
 /// What those of these actors tell that answer in time.
 pub(super) async fn ask<A, M>(actors: &[Addr<A>], message: impl Fn() -> M) -> Vec<M::Result>
 where
@@ -182,7 +188,6 @@ fn add_stores(stats: impl Iterator<Item = StoreStats>, counters: &mut Counters) 
         sum.tombstones += stats.tombstones;
         sum.memory_bytes += stats.memory_bytes;
         sum.expiry_late_ms = sum.expiry_late_ms.max(stats.expiry_late_ms);
-        sum.filled = sum.filled.union(&stats.filled);
         sum
     })
 }

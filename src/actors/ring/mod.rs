@@ -79,7 +79,7 @@ pub struct Forget(pub NodeId);
 #[rtype(result = "()")]
 pub struct Subscribe(pub Recipient<ViewChanged>);
 
-/// The membership and what was counted.
+/// What was counted.
 #[derive(Message, Debug)]
 #[rtype(result = "RingStats")]
 pub struct AskStats;
@@ -87,8 +87,6 @@ pub struct AskStats;
 /// The answer to [`AskStats`].
 #[derive(Debug, Clone)]
 pub struct RingStats {
-    /// Everybody there is or was.
-    pub membership: Membership,
     /// Counts.
     pub counters: Counters,
 }
@@ -415,6 +413,6 @@ impl Handler<AskStats> for RingActor {
     type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
-        MessageResult(RingStats { membership: self.membership.clone(), counters: self.counters.clone() })
+        MessageResult(RingStats { counters: self.counters.clone() })
     }
 }
