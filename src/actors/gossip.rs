@@ -18,6 +18,7 @@ use crate::cluster::gossip::{Effect, Gossip, Member, MemberState, Refusal};
 use crate::cluster::view::{Liveness, Sighting};
 use crate::net::{Net, Udp};
 
+use super::clock::Clock;
 use super::ring::{LocalDigest, PullFrom, RingActor, SeedsMet, Sighted};
 
 /// Datagrams judged between two looks at the timers: the timers must not starve under a flood.
@@ -65,6 +66,7 @@ struct Resolved(Vec<SocketAddr>);
 /// The actor.
 pub struct GossipActor {
     core: Gossip,
+    clock: Clock,
     started: Instant,
     net: Net,
     socket: Rc<Udp>,
@@ -79,10 +81,10 @@ pub struct GossipActor {
 }
 
 impl GossipActor {
-    /// An actor for `core`, whose clock started at `started`.
+    /// An actor for `core`, whose time counts from `started` on `clock`.
     pub fn new(
         core: Gossip,
-        started: Instant,
+        (clock, started): (Clock, Instant),
         net: Net,
         socket: Udp,
         ring: Addr<RingActor>,
@@ -92,6 +94,7 @@ impl GossipActor {
         let (outgoing, to_send) = tokio::sync::mpsc::unbounded_channel();
         Self {
             core,
+            clock,
             started,
             net,
             socket: Rc::new(socket),
@@ -106,7 +109,8 @@ impl GossipActor {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let since = self.clock.monotonic().saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Carries out what the core wants and sets the timer for when it wants to be called again.
@@ -127,7 +131,7 @@ impl GossipActor {
             ctx.cancel_future(handle);
         }
         if let Some(at) = wanted {
-            let handle = ctx.run_later(at.saturating_duration_since(Instant::now()), |actor, ctx| {
+            let handle = ctx.run_later(at.saturating_duration_since(self.clock.monotonic()), |actor, ctx| {
                 actor.timer = None;
                 actor.core.tick(actor.now_ms());
                 actor.settle(ctx);

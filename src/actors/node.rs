@@ -152,14 +152,15 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     let me = member(config, &identity, &advertised, admin_port);
     let (membership, cartographer, view) = ring::alone(&me);
     let view = Arc::new(ArcSwap::from_pointee(view));
-    let ring_config = RingConfig { identity: identity.clone(), me, forget_after: config.forget_after };
+    let ring_config =
+        RingConfig { identity: identity.clone(), clock: world.clock, me, forget_after: config.forget_after };
     let shared = view.clone();
     let ring = liveness.start(move |_| RingActor::new(ring_config, membership, cartographer, shared));
     let planner = Planner::new(incarnation, seeds_name_others(config, world.net, [address, reachable]).await);
     let (local, sync) = start_data(config, world, &data, &identity, (&view, planner), &ring, &draw);
     let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
-    let (seeds, to, started) = (config.seeds.clone(), ring.clone(), world.clock.monotonic());
-    let gossip = liveness.start(move |_| GossipActor::new(gossip, started, world.net, udp, to, seeds));
+    let (seeds, to, time) = (config.seeds.clone(), ring.clone(), (world.clock, world.clock.monotonic()));
+    let gossip = liveness.start(move |_| GossipActor::new(gossip, time, world.net, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
     for replication in &local.replications {
         replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });

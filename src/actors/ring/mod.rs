@@ -21,6 +21,7 @@ use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::ring::Ring;
 use crate::cluster::view::{Cartographer, Liveness, PeerIx, Sighting, View};
 
+use super::clock::Clock;
 use super::replication::{Identity, ViewChanged};
 use super::router::SharedView;
 
@@ -102,6 +103,8 @@ struct Pulled {
 pub struct RingConfig {
     /// Who this node is.
     pub identity: Identity,
+    /// Its clock.
+    pub clock: Clock,
     /// What it says of itself.
     pub me: Member,
     /// A member down for this long is forgotten; `None` never.
@@ -247,10 +250,10 @@ impl RingActor {
     /// late verdicts.
     fn forget_the_dead(&mut self) {
         let Some(after) = self.config.forget_after else { return };
-        let view = self.view.load_full();
+        let (view, now) = (self.view.load_full(), self.config.clock.monotonic());
         // A member that died before this node came was never seen to go down.
         for (_, peer) in view.others().filter(|(_, peer)| peer.liveness == Liveness::Down) {
-            self.down_since.entry(peer.member.id.clone()).or_insert_with(Instant::now);
+            self.down_since.entry(peer.member.id.clone()).or_insert(now);
         }
         let first = view.peers().filter(|(_, p)| p.liveness == Liveness::Alive).map(|(_, p)| &p.member.id).min();
         if first != Some(&self.config.me.id) {
@@ -259,7 +262,9 @@ impl RingActor {
         let gone: Vec<NodeId> = self
             .membership
             .present()
-            .filter(|member| self.down_since.get(&member.id).is_some_and(|since| since.elapsed() >= after))
+            .filter(|member| {
+                self.down_since.get(&member.id).is_some_and(|since| now.saturating_duration_since(*since) >= after)
+            })
             .map(|member| member.id.clone())
             .collect();
         for id in &gone {
@@ -280,7 +285,7 @@ impl RingActor {
                 self.down_since.remove(&id);
             }
             _ => {
-                self.down_since.entry(id.clone()).or_insert_with(Instant::now);
+                self.down_since.entry(id.clone()).or_insert_with(|| self.config.clock.monotonic());
             }
         }
         match sighting {
