@@ -2,7 +2,7 @@
 //! which actor lives on which arbiter. Exercised by the simulation and by every test with real processes.
 //!
 //! Start: listeners, ring, replication and store per data arbiter, synchronisation, routers, gossip, connections, acceptance. Stop: refuse
-//! new requests, say good-bye to the failure detector, let outboxes empty and clients read their replies, close.
+//! new requests and let those under way finish, say good-bye to the failure detector, let outboxes empty and clients read their replies, close.
 
 use std::io;
 use std::net::SocketAddr;
@@ -428,8 +428,8 @@ async fn join(arbiters: Vec<Arbiter>) -> Vec<String> {
 }
 
 impl Node {
-    /// Stops in order: later requests are refused, the others are told, those under way have twice `GRACE` left, and connections close.
-    /// Takes less than 10 s, whatever hangs.
+    /// Stops in order: later requests are refused, those under way have `DRAIN_MAX` to finish, the other nodes are told, outboxes have
+    /// `GRACE` to empty and clients as long to read their replies, and connections close. Takes less than 10 s, whatever hangs.
     ///
     /// # Errors
     /// [`Hung`] names what is still running then.

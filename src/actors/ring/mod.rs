@@ -387,10 +387,10 @@ impl Handler<Forget> for RingActor {
 
     fn handle(&mut self, Forget(id): Forget, _: &mut Self::Context) -> Self::Result {
         if id == self.config.me.id {
-            return Err("a node can't forget itself; let it leave".into());
+            return Err("a node can't forget itself".into());
         }
         if self.sightings.get(&id).is_some_and(|seen| seen.liveness == Liveness::Alive) {
-            return Err(format!("`{id}` is alive; let it leave"));
+            return Err(format!("`{id}` is alive; stop it first"));
         }
         self.membership.forget(&id).map_err(|refused| refused.to_string()).map(|_| self.publish(true))
     }
