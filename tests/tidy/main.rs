@@ -157,6 +157,7 @@ fn planted_clocks_dice_and_hash_orders_are_caught() {
         caught(clocks, "src/actors/node.rs", "use tokio::time::Instant;\nmap.or_insert_with(Instant::now);"),
         [2]
     );
+    assert_eq!(caught(clocks, "src/actors/node.rs", "let now = tokio::time::Instant::now();"), [1]);
     assert_eq!(caught(clocks, "tests/load.rs", "use std::time::Instant;"), []);
 
     let dice: Rule = rules::cores_draw_no_randomness;
