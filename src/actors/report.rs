@@ -139,7 +139,7 @@ impl Report {
             maxclients: handles.settings.connections_max as u64,
             used_memory: self.store.memory_bytes as u64,
             used_memory_rss: process.resident_bytes,
-            used_memory_peak: process.resident_bytes_max,
+            used_memory_rss_peak: process.resident_bytes_max,
             total_system_memory: process.system_bytes,
             maxmemory: handles.settings.memory_bytes_max,
             maxmemory_policy: if handles.settings.evicts { "allkeys-lru" } else { "noeviction" },
