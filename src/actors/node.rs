@@ -19,7 +19,7 @@ use crate::base::hlc::Hlc;
 use crate::base::id::NodeId;
 use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
-use crate::cluster::membership::{Held, Member, MemberState, REPLICATE_TO_ALL};
+use crate::cluster::membership::{Member, REPLICATE_TO_ALL};
 use crate::cluster::sync::Planner;
 use crate::config::{Config, Eviction, Replication as Copies};
 use crate::net::{self, Listener, Net, Stream, Udp};
@@ -273,10 +273,6 @@ fn random_id(high: u64, low: u64) -> NodeId {
 fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Option<u16>) -> Member {
     let host = advertised.rsplit_once(':').map_or(advertised, |(host, _)| host);
     Member {
-        id: identity.node.clone(),
-        revision: 1,
-        state: MemberState::Joined,
-        address: advertised.to_owned(),
         admin: admin_port.map(|port| format!("{host}:{port}")),
         weight: u16::try_from(config.weight).unwrap_or(u16::MAX),
         zone: config.zone.clone(),
@@ -286,8 +282,7 @@ fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Op
             Copies::All => REPLICATE_TO_ALL,
         },
         incarnation: identity.incarnation,
-        held: Held::default(),
-        ended_epoch: 0,
+        ..Member::new(identity.node.clone(), advertised.to_owned())
     }
 }
 

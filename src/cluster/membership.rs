@@ -149,6 +149,24 @@ pub enum Refused {
 }
 
 impl Member {
+    /// A record as a member would first write it: of weight 1 with 128 virtual nodes, wanting three copies, in life 1, holding nothing.
+    pub fn new(id: NodeId, address: String) -> Self {
+        Self {
+            id,
+            revision: 1,
+            state: MemberState::Joined,
+            address,
+            admin: None,
+            weight: 1,
+            zone: None,
+            vnodes: 128,
+            replication: 3,
+            incarnation: 1,
+            held: Held::default(),
+            ended_epoch: 0,
+        }
+    }
+
     /// Whether it has left or was forgotten.
     pub fn is_tombstone(&self) -> bool {
         matches!(self.state, MemberState::Left | MemberState::Forgotten)
