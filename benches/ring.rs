@@ -4,26 +4,14 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use trellis::base::slot::Partition;
-use trellis::cluster::membership::{Held, Member, MemberState, Membership};
+use trellis::cluster::membership::{Member, Membership};
 use trellis::cluster::ring::Ring;
 
 fn membership(size: usize) -> Membership {
     let mut membership = Membership::default();
     for number in 0..size {
-        let member = Member {
-            id: format!("node-{number}").parse().expect("a plain name"),
-            revision: 1,
-            state: MemberState::Joined,
-            address: format!("node-{number}:5000"),
-            admin: None,
-            weight: 1,
-            zone: None,
-            vnodes: 128,
-            replication: 3,
-            incarnation: 1,
-            held: Held::default(),
-            ended_epoch: 0,
-        };
+        let id = format!("node-{number}").parse().expect("a plain name");
+        let member = Member::new(id, format!("node-{number}:5000"));
         membership.join(member).expect("a member within bounds");
     }
     membership

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use comfy_table::Table;
 use trellis::base::slot::{PARTITIONS, Partition};
-use trellis::cluster::membership::{Held, Member, MemberState, Membership, REPLICATE_TO_ALL};
+use trellis::cluster::membership::{Member, Membership, REPLICATE_TO_ALL};
 use trellis::cluster::ring::Ring;
 
 const RUNS: u64 = 200;
@@ -13,20 +13,8 @@ const RUNS: u64 = 200;
 fn member(seed: u64, number: usize, weight: u16, zone: Option<String>, replication: u16) -> Member {
     // Ids as random as UUIDs: the golden-ratio sequence through XXH3.
     let draw = xxhash_rust::xxh3::xxh3_128(&[seed.to_le_bytes(), (number as u64).to_le_bytes()].concat());
-    Member {
-        id: format!("{draw:032x}").parse().expect("hexadecimal digits make a name"),
-        revision: 1,
-        state: MemberState::Joined,
-        address: format!("10.0.{}.{}:5000", number / 256, number % 256),
-        admin: None,
-        weight,
-        zone,
-        vnodes: 128,
-        replication,
-        incarnation: 1,
-        held: Held::default(),
-        ended_epoch: 0,
-    }
+    let id = format!("{draw:032x}").parse().expect("hexadecimal digits make a name");
+    Member { weight, zone, replication, ..Member::new(id, format!("10.0.{}.{}:5000", number / 256, number % 256)) }
 }
 
 fn cluster(seed: u64, weights: &[u16], zones: usize, replication: u16) -> Membership {

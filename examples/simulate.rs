@@ -67,16 +67,30 @@ struct Total {
 }
 
 impl Total {
-    fn add(&mut self, seed: u64, outcome: &Outcome, took: Duration) {
-        self.seeds += 1;
-        self.failed.extend((!outcome.failures.is_empty()).then_some(seed));
-        self.operations += outcome.operations;
-        self.quorum_writes += outcome.quorum_writes;
-        self.errors_one += outcome.errors_one;
-        self.slowest_one = self.slowest_one.max(outcome.slowest_one);
-        self.simulated += outcome.simulated;
-        self.hash ^= outcome.hash;
-        self.took += took;
+    fn of(seed: u64, outcome: &Outcome, took: Duration) -> Self {
+        Self {
+            seeds: 1,
+            failed: (!outcome.failures.is_empty()).then_some(seed).into_iter().collect(),
+            operations: outcome.operations,
+            quorum_writes: outcome.quorum_writes,
+            errors_one: outcome.errors_one,
+            slowest_one: outcome.slowest_one,
+            simulated: outcome.simulated,
+            hash: outcome.hash,
+            took,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.failed.extend(&other.failed);
+        self.operations += other.operations;
+        self.quorum_writes += other.quorum_writes;
+        self.errors_one += other.errors_one;
+        self.slowest_one = self.slowest_one.max(other.slowest_one);
+        self.simulated += other.simulated;
+        self.hash ^= other.hash;
+        self.took += other.took;
     }
 
     fn print(&self, name: &str) {
@@ -134,11 +148,8 @@ fn main() -> ExitCode {
                     for failure in outcome.failures.iter().take(FAILURES_SHOWN) {
                         println!("FAILED --scenario {name} --first {seed} --seeds 1: {failure}");
                     }
-                    totals.lock().expect("no thread panics").entry(scenario).or_default().add(
-                        seed,
-                        &outcome,
-                        began.elapsed(),
-                    );
+                    let total = Total::of(seed, &outcome, began.elapsed());
+                    totals.lock().expect("no thread panics").entry(scenario).or_default().add(&total);
                 }
             });
         }
@@ -147,15 +158,9 @@ fn main() -> ExitCode {
     let mut all = Total::default();
     for (scenario, total) in &totals {
         total.print(&scenario.name());
-        all.seeds += total.seeds;
-        all.failed.extend(&total.failed);
-        all.operations += total.operations;
-        all.quorum_writes += total.quorum_writes;
-        all.errors_one += total.errors_one;
-        all.slowest_one = all.slowest_one.max(total.slowest_one);
-        all.simulated += total.simulated;
-        all.hash ^= total.hash;
+        all.add(total);
     }
+    // Threads run beside each other.
     all.took = began.elapsed();
     all.print("all");
     if all.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

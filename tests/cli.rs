@@ -220,7 +220,7 @@ fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
     assert_eq!(row(&table, "keys")[..2], ["keys", "11"]);
 
     let gone = id_at(&at[2]);
-    let living = format!("`{gone}` is alive; let it leave\n");
+    let living = format!("`{gone}` is alive; stop it first\n");
     expect(&cli(&at[0], &format!("forget {gone}")), 1, "", &living);
     drop(nodes.pop());
     until("seen as down", || {

@@ -16,7 +16,7 @@ use trellis::net::Net;
 use trellis::net::client::Client;
 use trellis::protocol::native::Ask;
 
-/// What INTERFACE.md grants a node to stop.
+/// What a supervisor grants a node to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
 fn is_served_address(text: &str) -> bool {

@@ -3,6 +3,7 @@
 //!
 //! Bound: datagrams are read as fast as they are judged, and what the kernel can't hold it drops; the detector bounds its members.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::cluster::gossip::{Effect, Gossip, Member, MemberState, Refusal};
 use crate::cluster::view::{Liveness, Sighting};
 use crate::net::{Net, Udp};
 
+use super::clock::Clock;
 use super::ring::{LocalDigest, PullFrom, RingActor, SeedsMet, Sighted};
 
 /// Datagrams judged between two looks at the timers: the timers must not starve under a flood.
@@ -51,8 +53,6 @@ pub struct AskStats;
 pub struct GossipStats {
     /// Counts.
     pub counters: Counters,
-    /// Whether a live member knows this node.
-    pub connected: bool,
 }
 
 #[derive(Message)]
@@ -66,6 +66,7 @@ struct Resolved(Vec<SocketAddr>);
 /// The actor.
 pub struct GossipActor {
     core: Gossip,
+    clock: Clock,
     started: Instant,
     net: Net,
     socket: Rc<Udp>,
@@ -75,13 +76,15 @@ pub struct GossipActor {
     seeds: Vec<String>,
     timer: Option<(Instant, SpawnHandle)>,
     counters: Counters,
+    /// Datagrams that the writer task could not send.
+    unsent: Rc<Cell<u64>>,
 }
 
 impl GossipActor {
-    /// An actor for `core`, whose clock started at `started`.
+    /// An actor for `core`, whose time counts from `started` on `clock`.
     pub fn new(
         core: Gossip,
-        started: Instant,
+        (clock, started): (Clock, Instant),
         net: Net,
         socket: Udp,
         ring: Addr<RingActor>,
@@ -91,6 +94,7 @@ impl GossipActor {
         let (outgoing, to_send) = tokio::sync::mpsc::unbounded_channel();
         Self {
             core,
+            clock,
             started,
             net,
             socket: Rc::new(socket),
@@ -100,17 +104,24 @@ impl GossipActor {
             seeds,
             timer: None,
             counters: Counters::default(),
+            unsent: Rc::default(),
         }
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let since = self.clock.monotonic().saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Carries out what the core wants and sets the timer for when it wants to be called again.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         while let Some(effect) = self.core.next_effect() {
             self.perform(effect);
+        }
+        let faults = self.core.faults() - self.counters.count(Counter::GossipFaults);
+        if faults > 0 {
+            self.counters.add(Counter::GossipFaults, faults);
+            tracing::error!(faults, "the failure detector made a mistake of its own");
         }
         let wanted = self.core.next_deadline().map(|at| self.started + Duration::from_millis(at));
         if self.timer.as_ref().map(|(at, _)| *at) == wanted {
@@ -120,7 +131,7 @@ impl GossipActor {
             ctx.cancel_future(handle);
         }
         if let Some(at) = wanted {
-            let handle = ctx.run_later(at.saturating_duration_since(Instant::now()), |actor, ctx| {
+            let handle = ctx.run_later(at.saturating_duration_since(self.clock.monotonic()), |actor, ctx| {
                 actor.timer = None;
                 actor.core.tick(actor.now_ms());
                 actor.settle(ctx);
@@ -215,11 +226,12 @@ impl Actor for GossipActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         actix::spawn(receive(self.socket.clone(), ctx.address()));
         let mut to_send = self.to_send.take().expect("an actor starts once");
-        let socket = self.socket.clone();
+        let (socket, unsent) = (self.socket.clone(), self.unsent.clone());
         actix::spawn(async move {
             while let Some((to, bytes)) = to_send.recv().await {
                 // A datagram may be lost anywhere; the protocol lives with it.
                 if let Err(error) = socket.send(&bytes, to).await {
+                    unsent.set(unsent.get() + 1);
                     tracing::debug!(%to, %error, "datagram not sent");
                 }
             }
@@ -287,7 +299,9 @@ impl Handler<AskStats> for GossipActor {
     type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
-        MessageResult(GossipStats { counters: self.counters.clone(), connected: self.core.connected() })
+        let mut counters = self.counters.clone();
+        counters.add(Counter::DatagramsUnsent, self.unsent.get());
+        MessageResult(GossipStats { counters })
     }
 }
 

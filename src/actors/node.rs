@@ -2,7 +2,7 @@
 //! which actor lives on which arbiter. Exercised by the simulation and by every test with real processes.
 //!
 //! Start: listeners, ring, replication and store per data arbiter, synchronisation, routers, gossip, connections, acceptance. Stop: refuse
-//! new requests, say good-bye to the failure detector, let outboxes empty and clients read their replies, close.
+//! new requests and let those under way finish, say good-bye to the failure detector, let outboxes empty and clients read their replies, close.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,10 +17,9 @@ use arc_swap::ArcSwap;
 
 use crate::base::hlc::Hlc;
 use crate::base::id::NodeId;
-use crate::base::level::Level;
 use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
-use crate::cluster::membership::{Held, Member, MemberState, REPLICATE_TO_ALL};
+use crate::cluster::membership::{Member, REPLICATE_TO_ALL};
 use crate::cluster::sync::Planner;
 use crate::config::{Config, Eviction, Replication as Copies};
 use crate::net::{self, Listener, Net, Stream, Udp};
@@ -32,6 +31,7 @@ use super::gossip::{GossipActor, SayGoodbye};
 use super::handles::{Handles, Settings};
 use super::local::Local;
 use super::replication::{Identity, Replication, ReportTo, ViewChanged};
+use super::report;
 use super::ring::{self, AnnounceThrough, RingActor, RingConfig, Subscribe};
 use super::router::Router;
 use super::store::StoreActor;
@@ -100,8 +100,6 @@ pub struct Node {
     pub handles: Handles,
     /// Where clients and peers reach it.
     pub address: SocketAddr,
-    /// What it advertises.
-    pub advertised: String,
     arbiters: Vec<Arbiter>,
     unix: Option<std::path::PathBuf>,
 }
@@ -154,14 +152,15 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     let me = member(config, &identity, &advertised, admin_port);
     let (membership, cartographer, view) = ring::alone(&me);
     let view = Arc::new(ArcSwap::from_pointee(view));
-    let ring_config = RingConfig { identity: identity.clone(), me, forget_after: config.forget_after };
+    let ring_config =
+        RingConfig { identity: identity.clone(), clock: world.clock, me, forget_after: config.forget_after };
     let shared = view.clone();
     let ring = liveness.start(move |_| RingActor::new(ring_config, membership, cartographer, shared));
     let planner = Planner::new(incarnation, seeds_name_others(config, world.net, [address, reachable]).await);
     let (local, sync) = start_data(config, world, &data, &identity, (&view, planner), &ring, &draw);
     let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
-    let (seeds, to, started) = (config.seeds.clone(), ring.clone(), world.clock.monotonic());
-    let gossip = liveness.start(move |_| GossipActor::new(gossip, started, world.net, udp, to, seeds));
+    let (seeds, to, time) = (config.seeds.clone(), ring.clone(), (world.clock, world.clock.monotonic()));
+    let gossip = liveness.start(move |_| GossipActor::new(gossip, time, world.net, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
     for replication in &local.replications {
         replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });
@@ -189,11 +188,11 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
         })
         .collect();
     handles.connections.set(connections.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
-    actix::spawn(accept(listener, connections.clone()));
+    actix::spawn(accept(listener, connections.clone(), handles.census.clone()));
     if let Some(unix) = unix {
-        actix::spawn(accept(unix, connections));
+        actix::spawn(accept(unix, connections, handles.census.clone()));
     }
-    Ok(Node { handles, address, advertised, arbiters, unix: config.unix.clone() })
+    Ok(Node { handles, address, arbiters, unix: config.unix.clone() })
 }
 
 /// Everything a node listens on but the admin endpoint.
@@ -274,10 +273,6 @@ fn random_id(high: u64, low: u64) -> NodeId {
 fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Option<u16>) -> Member {
     let host = advertised.rsplit_once(':').map_or(advertised, |(host, _)| host);
     Member {
-        id: identity.node.clone(),
-        revision: 1,
-        state: MemberState::Joined,
-        address: advertised.to_owned(),
         admin: admin_port.map(|port| format!("{host}:{port}")),
         weight: u16::try_from(config.weight).unwrap_or(u16::MAX),
         zone: config.zone.clone(),
@@ -287,8 +282,7 @@ fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Op
             Copies::All => REPLICATE_TO_ALL,
         },
         incarnation: identity.incarnation,
-        held: Held::default(),
-        ended_epoch: 0,
+        ..Member::new(identity.node.clone(), advertised.to_owned())
     }
 }
 
@@ -393,11 +387,12 @@ fn start_routers(
 }
 
 /// Hands connections to the data arbiters in turn.
-async fn accept(listener: Listener, connections: Vec<Addr<Connections>>) {
+async fn accept(listener: Listener, connections: Vec<Addr<Connections>>, census: Arc<Census>) {
     for to in connections.iter().cycle() {
         match listener.accept().await.and_then(Stream::hand_over) {
             Ok(stream) => to.do_send(Accepted(stream)),
             Err(error) => {
+                census.accepts_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -428,8 +423,8 @@ async fn join(arbiters: Vec<Arbiter>) -> Vec<String> {
 }
 
 impl Node {
-    /// Stops in order: later requests are refused, the others are told, those under way have twice `GRACE` left, and connections close.
-    /// Takes less than 10 s, whatever hangs.
+    /// Stops in order: later requests are refused, those under way have `DRAIN_MAX` to finish, the other nodes are told, outboxes have
+    /// `GRACE` to empty and clients as long to read their replies, and connections close. Takes less than 10 s, whatever hangs.
     ///
     /// # Errors
     /// [`Hung`] names what is still running then.
@@ -437,7 +432,7 @@ impl Node {
         let mut parts = Vec::new();
         self.handles.census.stopping.store(true, Ordering::Relaxed);
         let patience = self.handles.clock.monotonic() + DRAIN_MAX;
-        while self.handles.report().await.connections.inflight_ops > 0 && self.handles.clock.monotonic() < patience {
+        while report::inflight_ops(&self.handles).await > 0 && self.handles.clock.monotonic() < patience {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
         if tokio::time::timeout(PART_STOP_MAX, self.handles.gossip.send(SayGoodbye)).await.is_err() {
@@ -457,10 +452,5 @@ impl Node {
             tracing::warn!(path = %path.display(), %error, "the unix socket stays behind");
         }
         if parts.is_empty() { Ok(()) } else { Err(Hung { parts }) }
-    }
-
-    /// The level new connections begin with.
-    pub fn consistency(&self) -> Level {
-        self.handles.settings.consistency
     }
 }

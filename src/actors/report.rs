@@ -78,6 +78,7 @@ impl Report {
         others.chain(gossip.into_iter().map(|stats| stats.counters)).for_each(|own| counters.merge(&own));
         let sync = sync.into_iter().next().unwrap_or_default();
         counters.merge(&sync.counters);
+        counters.add(Counter::AcceptsFailed, handles.census.accepts_failed.load(Ordering::Relaxed));
         Self {
             view: handles.view.load_full(),
             counters,
@@ -138,7 +139,7 @@ impl Report {
             maxclients: handles.settings.connections_max as u64,
             used_memory: self.store.memory_bytes as u64,
             used_memory_rss: process.resident_bytes,
-            used_memory_peak: process.resident_bytes_max,
+            used_memory_rss_peak: process.resident_bytes_max,
             total_system_memory: process.system_bytes,
             maxmemory: handles.settings.memory_bytes_max,
             maxmemory_policy: if handles.settings.evicts { "allkeys-lru" } else { "noeviction" },
@@ -161,6 +162,12 @@ impl Report {
     }
 }
 
+/// Operations that connections have under way.
+pub(super) async fn inflight_ops(handles: &Handles) -> usize {
+    let doors = handles.connections.get().map_or(&[][..], Vec::as_slice);
+    ask(doors, || connection::AskStats).await.iter().map(|stats| stats.inflight_ops).sum()
+}
+
 /// What those of these actors tell that answer in time.
 pub(super) async fn ask<A, M>(actors: &[Addr<A>], message: impl Fn() -> M) -> Vec<M::Result>
 where
@@ -181,7 +188,6 @@ fn add_stores(stats: impl Iterator<Item = StoreStats>, counters: &mut Counters) 
         sum.tombstones += stats.tombstones;
         sum.memory_bytes += stats.memory_bytes;
         sum.expiry_late_ms = sum.expiry_late_ms.max(stats.expiry_late_ms);
-        sum.filled = sum.filled.union(&stats.filled);
         sum
     })
 }

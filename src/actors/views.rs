@@ -79,7 +79,7 @@ pub fn error(code: &str, message: &str) -> Value {
 }
 
 /// `/health/ready`.
-pub fn health(report: &Report) -> (u16, Value) {
+fn health(report: &Report) -> (u16, Value) {
     match report.not_ready() {
         None => (200, json!({ "ready": true, "state": report.state() })),
         Some(reason) => (503, json!({ "ready": false, "state": report.state(), "reason": reason })),
@@ -95,7 +95,7 @@ fn live(report: &Report) -> (u16, Value) {
 }
 
 /// `/v1/status`.
-pub fn status(handles: &Handles, report: &Report) -> Value {
+fn status(handles: &Handles, report: &Report) -> Value {
     let last_round = report.sync.last_round_age_ms;
     json!({
         "node_id": handles.identity.node.as_str(),

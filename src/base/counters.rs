@@ -27,6 +27,8 @@ macro_rules! counters {
 counters! {
     /// Connections accepted.
     ConnectionsAccepted => "connections_accepted",
+    /// Connections that could not be accepted, most often because too many files are open.
+    AcceptsFailed => "accepts_failed",
     /// Connections refused at the limit.
     ConnectionsRefused => "connections_refused",
     /// Connections closed because nothing came for too long.
@@ -119,8 +121,12 @@ counters! {
     MembersRefused => "gossip_members_refused",
     /// Datagrams the network stack would not take.
     DatagramsUnsent => "gossip_unsent",
+    /// Mistakes of the failure detector itself: zero, or a bug to report.
+    GossipFaults => "gossip_faults",
     /// Membership exchanges completed.
     MembershipPulls => "membership_pulls",
+    /// Membership exchanges put off because too many were under way.
+    MembershipPullsPutOff => "membership_pulls_put_off",
 }
 
 /// One owner's counts.

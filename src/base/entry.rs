@@ -86,7 +86,8 @@ impl EntryRef<'_> {
     }
 
     /// Last writer wins: `Greater` means `self` replaces `other`. Versions decide; should two ever be equal, the content does, a delete
-    /// before a value, so that the order is total and every replica ends with the same bytes.
+    /// before a value, so that the order is total and every replica ends with the same bytes: to keep the greater commutes, associates and
+    /// is idempotent.
     pub fn merge_order(&self, other: &EntryRef<'_>) -> Ordering {
         #[cfg(feature = "sim")]
         if super::plant::Plant::OriginBlindMerge.is_sown() {
@@ -104,15 +105,15 @@ impl EntryRef<'_> {
     }
 }
 
-/// The winner of two entries of one key: commutative, associative, idempotent.
-pub fn merge<'a>(a: EntryRef<'a>, b: EntryRef<'a>) -> EntryRef<'a> {
-    if b.merge_order(&a) == Ordering::Greater { b } else { a }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// What a replica keeps of the two.
+    fn merge<'a>(a: EntryRef<'a>, b: EntryRef<'a>) -> EntryRef<'a> {
+        if b.merge_order(&a).is_gt() { b } else { a }
+    }
 
     // Few distinct versions and values, so that ties are common.
     fn entry() -> impl Strategy<Value = Entry> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Longest key, as INTERFACE and Redis Cluster users expect; it also fits the 17 bits an entry spends on it.
+/// Longest key. Far beyond what anyone names a key, and the length of the longest fits the three bytes an entry spends on it at the most.
 pub const KEY_BYTES_MAX: usize = 64 * 1024;
 /// Longest value unless configured.
 pub const VALUE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;

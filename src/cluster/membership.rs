@@ -143,15 +143,30 @@ pub enum Refused {
     /// The change names a member that is not known.
     #[error("`{0}` is not a member")]
     Unknown(NodeId),
-    /// The member has left or was forgotten. Join again.
-    #[error("`{0}` is no longer a member")]
-    Ended(NodeId),
     /// A later life of the same id has spoken: two processes share it, or the clock went back. Start with a later incarnation.
     #[error("a later life of `{0}` is known")]
     LaterLife(NodeId),
 }
 
 impl Member {
+    /// A record as a member would first write it: of weight 1 with 128 virtual nodes, wanting three copies, in life 1, holding nothing.
+    pub fn new(id: NodeId, address: String) -> Self {
+        Self {
+            id,
+            revision: 1,
+            state: MemberState::Joined,
+            address,
+            admin: None,
+            weight: 1,
+            zone: None,
+            vnodes: 128,
+            replication: 3,
+            incarnation: 1,
+            held: Held::default(),
+            ended_epoch: 0,
+        }
+    }
+
     /// Whether it has left or was forgotten.
     pub fn is_tombstone(&self) -> bool {
         matches!(self.state, MemberState::Left | MemberState::Forgotten)
@@ -160,11 +175,6 @@ impl Member {
     /// What it holds in its current life: a process that restarted holds nothing until it says so anew.
     pub fn held_now(&self) -> PartitionSet {
         if self.held.incarnation == self.incarnation { self.held.partitions } else { PartitionSet::EMPTY }
-    }
-
-    /// The 32 bits versions carry for this life of the member.
-    pub fn origin(&self) -> u32 {
-        self.id.origin(self.incarnation)
     }
 
     /// Checks every bound of the record; `filed_under` is the key it came with.
@@ -288,22 +298,6 @@ impl Membership {
         xxh3_64(&bytes)
     }
 
-    /// Pairs of present members whose current lives stamp versions with the same 32 bits. One in four billion per pair; both are told
-    /// apart by restarting either.
-    pub fn origin_collisions(&self) -> Vec<(NodeId, NodeId)> {
-        let mut seen = BTreeMap::new();
-        let mut pairs = Vec::new();
-        for member in self.present() {
-            match seen.get(&member.origin()) {
-                Some(&first) => pairs.push((Clone::clone(first), member.id.clone())),
-                None => {
-                    seen.insert(member.origin(), &member.id);
-                }
-            }
-        }
-        pairs
-    }
-
     /// Checks every bound. What comes from outside is validated before anything else looks at it; [`merge`](Self::merge) does.
     pub fn validate(&self) -> Result<(), Refused> {
         let tombstones = self.iter().filter(|member| member.is_tombstone()).count();
@@ -393,19 +387,6 @@ impl Membership {
     /// Marks `id` as gone because others say so. True when that changed anything.
     pub fn forget(&mut self, id: &NodeId) -> Result<bool, Refused> {
         self.advance(id, MemberState::Forgotten)
-    }
-
-    /// Gives `id` another share of the ring. True when that changed anything.
-    pub fn set_weight(&mut self, id: &NodeId, weight: u16) -> Result<bool, Refused> {
-        let member = self.members.get_mut(id).ok_or_else(|| Refused::Unknown(id.clone()))?;
-        if member.is_tombstone() {
-            return Err(Refused::Ended(id.clone()));
-        }
-        if member.weight == weight {
-            return Ok(false);
-        }
-        change(member, |member| member.weight = weight)?;
-        Ok(true)
     }
 
     /// Says which partitions `id` holds in its life `incarnation`; to be called by the member alone. True when that changed anything.

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use super::assignment::{Input, assign};
 use super::membership::{Member, Membership};
-use super::partition_set::PartitionSet;
 use super::placement::{distances, token_counts};
 use crate::base::id::NodeId;
 use crate::base::slot::{PARTITIONS, Partition};
@@ -37,17 +36,6 @@ pub struct Ring {
     members: Vec<RingMember>,
     copies: usize,
     owners: Vec<u16>,
-}
-
-/// What changes hands in one partition from one ring to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
-    /// The partition.
-    pub partition: Partition,
-    /// Members that own it only afterwards, in order of preference.
-    pub gained_by: Vec<NodeId>,
-    /// Members that owned it only before, in order of preference.
-    pub lost_by: Vec<NodeId>,
 }
 
 impl Ring {
@@ -105,35 +93,10 @@ impl Ring {
         self.replicas(partition).iter().map(|&owner| &self.members[usize::from(owner)])
     }
 
-    /// Whether `id` owns a copy of `partition`.
-    pub fn owns(&self, id: &NodeId, partition: Partition) -> bool {
-        self.owners(partition).any(|owner| owner.id == *id)
-    }
-
-    /// Every partition `id` owns a copy of.
-    pub fn partitions_of(&self, id: &NodeId) -> PartitionSet {
-        let Some(member) = self.index_of(id) else { return PartitionSet::EMPTY };
-        Partition::all().filter(|&partition| self.replicas(partition).contains(&member)).collect()
-    }
-
-    /// What changes hands from this ring to `new`, by partition; partitions that keep their owners are left out, whatever their order.
-    pub fn moves_to(&self, new: &Self) -> Vec<Move> {
-        let only_in = |some: &Self, other: &Self, partition| -> Vec<NodeId> {
-            some.owners(partition).map(|owner| &owner.id).filter(|id| !other.owns(id, partition)).cloned().collect()
-        };
-        Partition::all()
-            .map(|partition| Move {
-                partition,
-                gained_by: only_in(new, self, partition),
-                lost_by: only_in(self, new, partition),
-            })
-            .filter(|moved| !moved.gained_by.is_empty() || !moved.lost_by.is_empty())
-            .collect()
-    }
-
     /// How many copies must be made anew to get from this ring to `new`.
     pub fn copies_moved_to(&self, new: &Self) -> usize {
-        self.moves_to(new).iter().map(|moved| moved.gained_by.len()).sum()
+        let had = |partition, owner: &RingMember| self.owners(partition).any(|former| former.id == owner.id);
+        Partition::all().map(|partition| new.owners(partition).filter(|owner| !had(partition, owner)).count()).sum()
     }
 }
 

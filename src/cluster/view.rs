@@ -123,8 +123,6 @@ impl Route {
 pub struct View {
     /// Rises with every change of the ring.
     pub epoch: u64,
-    /// Counts the pictures this process has made.
-    pub number: u64,
     /// This node.
     pub me: PeerIx,
     /// Whether this node has heard most of the seeds it was given.
@@ -208,13 +206,12 @@ impl View {
 pub struct Cartographer {
     me: NodeId,
     numbers: BTreeMap<NodeId, PeerIx>,
-    drawn: u64,
 }
 
 impl Cartographer {
     /// For the node named `me`, which becomes number 0.
     pub fn new(me: NodeId) -> Self {
-        Self { numbers: BTreeMap::from([(me.clone(), PeerIx(0))]), me, drawn: 0 }
+        Self { numbers: BTreeMap::from([(me.clone(), PeerIx(0))]), me }
     }
 
     /// Draws the picture that these three give.
@@ -247,8 +244,7 @@ impl Cartographer {
                 peer.partitions += 1;
             }
         }
-        self.drawn += 1;
-        View { epoch: membership.epoch(), number: self.drawn, me: PeerIx(0), seeds_met: false, peers, routes, ring }
+        View { epoch: membership.epoch(), me: PeerIx(0), seeds_met: false, peers, routes, ring }
     }
 }
 

@@ -1,6 +1,6 @@
 """Starts Trellis nodes for checks from outside and stops them whatever happens: free ports, the ready line, logs, kills by pid.
 
-The binary is named by TRELLIS_BIN. Reads what the contract (INTERFACE.md) promises and nothing else.
+The binary is named by TRELLIS_BIN. Reads what the README promises and nothing else.
 """
 
 import contextlib

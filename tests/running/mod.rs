@@ -1,5 +1,5 @@
-//! Real nodes as processes, for tests: started on free ports, waited for by what they say, stopped by signal. Never sleeps: every wait is
-//! for an event, with a deadline.
+//! Real nodes as processes, for tests: started on free ports, waited for by what they say, stopped by signal. Every wait
+//! is for an event or a change, with a deadline; `until` looks again and again, for what tells nobody when it changes.
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -156,7 +156,7 @@ pub(crate) fn connect(address: &str) -> TcpStream {
     stream
 }
 
-/// Looks until there is something to see.
+/// Looks every `LOOK_EVERY` until there is something to see, and fails at the deadline.
 pub(crate) fn until<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) -> T {
     let (_quiet, pause) = channel::<()>();
     let began = Instant::now();

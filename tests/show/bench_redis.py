@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """redis-benchmark against one node and against redis-server without persistence, alternating, on equal and loaded key sets; processor
-time per operation; resident bytes per entry next to Redis and memcached. Prints Markdown for docs/BENCHMARKS.md.
+time per operation; resident bytes per entry next to Redis and memcached, and next to what each server itself accounts for. Prints Markdown for docs/BENCHMARKS.md.
 
 Server and client share the machine's cores, so a rate says what both cost together; the processor time says what the server costs."""
 
@@ -106,9 +106,17 @@ def settled_bytes(server):
     return now
 
 
+def accounted_bytes(server):
+    """What a server that speaks RESP says it holds: the size that --max-memory bounds."""
+    connection = Connection(server.host, server.port, 60)
+    memory = connection.ask("INFO", "memory").decode()
+    connection.close()
+    return int(next(line for line in memory.splitlines() if line.startswith("used_memory:")).partition(":")[2])
+
+
 def memory_table(options):
-    print("\n| server | empty | with all entries | bytes an entry, all in | bytes an entry, growth | goal |")
-    print("| --- | ---: | ---: | ---: | ---: | --- |")
+    print("\n| server | empty | with all entries | bytes an entry, all in | bytes an entry, growth | goal | accounted an entry | accounted / growth |")
+    print("| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |")
     starts = {
         "trellis --threads 1": (lambda: Node([], ["--threads", "1"]), fill),
         "trellis --threads 2": (lambda: Node([], ["--threads", "2"]), fill),
@@ -118,9 +126,11 @@ def memory_table(options):
     for name, (start, load) in starts.items():
         server = start()
         try:
-            empty = settled_bytes(server)
+            empty, accounts = settled_bytes(server), load is fill
+            accounted = accounted_bytes(server) if accounts else 0
             load(server, options.entries)
             full = settled_bytes(server)
+            accounted = accounted_bytes(server) - accounted if accounts else 0
         finally:
             server.kill()
         each, goal = (full - empty) / options.entries, ""
@@ -128,7 +138,8 @@ def memory_table(options):
             goal = f"<= 172{'' if each <= 172 else ' MISSED'}"
             if each > 172:
                 stage.misses.append(f"{name}: {each:.1f} bytes an entry")
-        print(f"| {name} | {stage.mib(empty)} | {stage.mib(full)} | {full / options.entries:.1f} | {each:.1f} | {goal} |", flush=True)
+        told = f"{accounted / options.entries:.1f} | {accounted / (full - empty):.2f}" if accounts else "- | -"
+        print(f"| {name} | {stage.mib(empty)} | {stage.mib(full)} | {full / options.entries:.1f} | {each:.1f} | {goal} | {told} |", flush=True)
 
 
 def first_line(*command):

@@ -3,7 +3,7 @@
 
 Measures what clients of the surviving nodes saw (the longest time without a good reply, every error), and what a client of the
 dead one saw that goes to the next node at once; how soon the others call it down; whether every key is readable throughout.
-Without --same-id the node returns under a new identity, and its old self stays down, as INTERFACE.md says."""
+Without --same-id the node returns under a new identity, and its old self stays down until it is forgotten."""
 
 import collections
 import multiprocessing

@@ -83,6 +83,20 @@ fn names_say_something() {
     hold(rules::names_say_something, ALL);
 }
 
+/// A counter that nothing counts says zero where it should say how much was lost.
+#[test]
+fn every_counter_is_counted() {
+    let sources = Source::all(CODE);
+    let (own, others): (Vec<&Source>, Vec<&Source>) = sources.iter().partition(|s| s.path == "src/base/counters.rs");
+    let names =
+        own.iter().flat_map(|s| &s.raw).filter_map(|line| line.trim().split_once(" => \"")).map(|(name, _)| name);
+    let names: Vec<&str> = names.filter(|name| name.chars().all(char::is_alphanumeric)).collect();
+    assert!(names.len() > 40, "the counters were not found");
+    let counted = |name: &str| others.iter().any(|source| source.naming(&format!("Counter::{name}")).next().is_some());
+    let idle: Vec<&str> = names.into_iter().filter(|name| !counted(name)).collect();
+    assert!(idle.is_empty(), "never counted: {idle:?}");
+}
+
 /// The lines on which `rule` finds something in `text`, were it the file `path`.
 fn caught(rule: Rule, path: &str, text: &str) -> Vec<usize> {
     rule(&Source::new(path, text)).into_iter().map(|Breach(line, _)| line).collect()
@@ -139,6 +153,11 @@ fn planted_clocks_dice_and_hash_orders_are_caught() {
     assert_eq!(caught(clocks, "src/net/udp.rs", "use std::time::{Duration, Instant};"), [1]);
     assert_eq!(caught(clocks, "src/net/udp.rs", "use std::time::Duration;\nlet x = std::time::Instant::now();"), [2]);
     assert_eq!(caught(clocks, "src/actors/node.rs", "use tokio::time::Instant;"), []);
+    assert_eq!(
+        caught(clocks, "src/actors/node.rs", "use tokio::time::Instant;\nmap.or_insert_with(Instant::now);"),
+        [2]
+    );
+    assert_eq!(caught(clocks, "src/actors/node.rs", "let now = tokio::time::Instant::now();"), [1]);
     assert_eq!(caught(clocks, "tests/load.rs", "use std::time::Instant;"), []);
 
     let dice: Rule = rules::cores_draw_no_randomness;

@@ -78,6 +78,8 @@ pub struct ConnectionStats {
 pub struct Census {
     open: AtomicUsize,
     next_id: AtomicU64,
+    /// Connections that `accept` failed to bring.
+    pub accepts_failed: AtomicU64,
     /// Set once the node stops: requests are refused from then on.
     pub stopping: AtomicBool,
 }

@@ -21,6 +21,7 @@ use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::ring::Ring;
 use crate::cluster::view::{Cartographer, Liveness, PeerIx, Sighting, View};
 
+use super::clock::Clock;
 use super::replication::{Identity, ViewChanged};
 use super::router::SharedView;
 
@@ -79,7 +80,7 @@ pub struct Forget(pub NodeId);
 #[rtype(result = "()")]
 pub struct Subscribe(pub Recipient<ViewChanged>);
 
-/// The membership and what was counted.
+/// What was counted.
 #[derive(Message, Debug)]
 #[rtype(result = "RingStats")]
 pub struct AskStats;
@@ -87,8 +88,6 @@ pub struct AskStats;
 /// The answer to [`AskStats`].
 #[derive(Debug, Clone)]
 pub struct RingStats {
-    /// Everybody there is or was.
-    pub membership: Membership,
     /// Counts.
     pub counters: Counters,
 }
@@ -104,6 +103,8 @@ struct Pulled {
 pub struct RingConfig {
     /// Who this node is.
     pub identity: Identity,
+    /// Its clock.
+    pub clock: Clock,
     /// What it says of itself.
     pub me: Member,
     /// A member down for this long is forgotten; `None` never.
@@ -226,9 +227,14 @@ impl RingActor {
     }
 
     fn pull(&mut self, from: SocketAddr, ctx: &mut Context<Self>) {
-        if self.pulling.len() >= PULLS_MAX || !self.pulling.insert(from) {
+        if self.pulling.contains(&from) {
             return;
         }
+        if self.pulling.len() >= PULLS_MAX {
+            self.counters.inc(Counter::MembershipPullsPutOff);
+            return;
+        }
+        self.pulling.insert(from);
         let identity = self.config.identity.clone();
         let ours = exchange::encode(&self.membership);
         let me = ctx.address();
@@ -244,10 +250,10 @@ impl RingActor {
     /// late verdicts.
     fn forget_the_dead(&mut self) {
         let Some(after) = self.config.forget_after else { return };
-        let view = self.view.load_full();
+        let (view, now) = (self.view.load_full(), self.config.clock.monotonic());
         // A member that died before this node came was never seen to go down.
         for (_, peer) in view.others().filter(|(_, peer)| peer.liveness == Liveness::Down) {
-            self.down_since.entry(peer.member.id.clone()).or_insert_with(Instant::now);
+            self.down_since.entry(peer.member.id.clone()).or_insert(now);
         }
         let first = view.peers().filter(|(_, p)| p.liveness == Liveness::Alive).map(|(_, p)| &p.member.id).min();
         if first != Some(&self.config.me.id) {
@@ -256,7 +262,9 @@ impl RingActor {
         let gone: Vec<NodeId> = self
             .membership
             .present()
-            .filter(|member| self.down_since.get(&member.id).is_some_and(|since| since.elapsed() >= after))
+            .filter(|member| {
+                self.down_since.get(&member.id).is_some_and(|since| now.saturating_duration_since(*since) >= after)
+            })
             .map(|member| member.id.clone())
             .collect();
         for id in &gone {
@@ -277,7 +285,7 @@ impl RingActor {
                 self.down_since.remove(&id);
             }
             _ => {
-                self.down_since.entry(id.clone()).or_insert_with(Instant::now);
+                self.down_since.entry(id.clone()).or_insert_with(|| self.config.clock.monotonic());
             }
         }
         match sighting {
@@ -379,10 +387,10 @@ impl Handler<Forget> for RingActor {
 
     fn handle(&mut self, Forget(id): Forget, _: &mut Self::Context) -> Self::Result {
         if id == self.config.me.id {
-            return Err("a node can't forget itself; let it leave".into());
+            return Err("a node can't forget itself".into());
         }
         if self.sightings.get(&id).is_some_and(|seen| seen.liveness == Liveness::Alive) {
-            return Err(format!("`{id}` is alive; let it leave"));
+            return Err(format!("`{id}` is alive; stop it first"));
         }
         self.membership.forget(&id).map_err(|refused| refused.to_string()).map(|_| self.publish(true))
     }
@@ -410,6 +418,6 @@ impl Handler<AskStats> for RingActor {
     type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
-        MessageResult(RingStats { membership: self.membership.clone(), counters: self.counters.clone() })
+        MessageResult(RingStats { counters: self.counters.clone() })
     }
 }

@@ -1,5 +1,5 @@
 //! What concerns all keys: asks every partition's coordinator, here or elsewhere, and adds the answers up. A coordinator that can't be reached
-//! is replaced by the next replica. Never changes a single key.
+//! is replaced by the next replica. Never changes a single key. Tested below and by the client tests.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,12 +9,13 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use crate::base::counters::Counter;
+use crate::base::limits::REQUEST_TIMEOUT;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
 use crate::cluster::view::PeerIx;
 use crate::protocol::native::frame::{self, Call};
-use crate::protocol::native::{Answer, Ask, Message as Native};
+use crate::protocol::native::{Answer, Ask, Key, Message as Native, Page};
 use crate::protocol::request::ClusterOp;
 use crate::protocol::resp::encode::ReplyBuf;
 
@@ -27,7 +28,14 @@ const ATTEMPTS_MAX: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Bits of a cursor below the partition number; a store's positions fit.
 const POSITION_BITS: u32 = 48;
-const UNREACHABLE: &str = "NOQUORUM some keys have no replica that could be reached, applied: unknown";
+/// The longest `WAIT` waits. In Redis 0 waits for ever; here a connection that waits for ever would keep its permit for ever.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Keys one `SCAN` returns at the most, about.
+const SCAN_COUNT_MAX: usize = 100_000;
+
+const READ_UNREACHABLE: &str = "NOQUORUM some keys have no replica that could be reached, applied: no";
+const FLUSH_UNREACHABLE: &str = "NOQUORUM some keys have no replica that could be reached, applied: unknown";
+const FLUSH_SHORT: &str = "NOQUORUM too few replicas took the flush, applied: unknown";
 
 /// A question all coordinators understand.
 #[derive(Clone, Debug)]
@@ -46,12 +54,19 @@ enum Found {
     Count(u64),
     Keys(Vec<Bytes>),
     Pages(Vec<ScannedPage>),
-    Done,
+    Flushed,
+    /// Flushed by the coordinator and on its way to the others, of which too few have said in time that they have it.
+    Short,
 }
+
+/// Some coordinator could not be reached, nor any that would stand in for it.
+#[derive(Debug)]
+struct Unreachable;
 
 /// Answers one request.
 pub(super) async fn answer(desk: &Rc<Desk>, op: ClusterOp, terms: Terms, out: &mut ReplyBuf) {
-    let found = match op {
+    let unreachable = if matches!(op, ClusterOp::Flush) { FLUSH_UNREACHABLE } else { READ_UNREACHABLE };
+    let answered = match op {
         ClusterOp::DbSize => {
             all(desk, &Question::Count, terms).await.map(|found| out.reply(ReplyRef::Int(sum(&found))))
         }
@@ -64,32 +79,34 @@ pub(super) async fn answer(desk: &Rc<Desk>, op: ClusterOp, terms: Terms, out: &m
                 page(cursor, if nothing { &none } else { &keys }, out);
             })
         }
-        ClusterOp::Flush => all(desk, &Question::Flush, terms).await.map(|_| out.reply(ReplyRef::Ok)),
+        ClusterOp::Flush => all(desk, &Question::Flush, terms).await.map(|found| {
+            if found.iter().any(|found| matches!(found, Found::Short)) {
+                refuse(desk, FLUSH_SHORT, out);
+            } else {
+                out.reply(ReplyRef::Ok);
+            }
+        }),
         ClusterOp::RandomKey => random_key(desk, terms)
             .await
             .map(|key| out.reply(key.as_ref().map_or(ReplyRef::Null, |k| ReplyRef::Bulk(k)))),
         ClusterOp::Wait { replicas, timeout_ms } => {
             let replicas = usize::try_from(replicas.max(0)).unwrap_or(usize::MAX);
-            // 0 waits for ever in Redis; here a connection that waits for ever would keep its permit for ever.
             let timeout = if timeout_ms == 0 { WAIT_MAX } else { Duration::from_millis(timeout_ms).min(WAIT_MAX) };
-            let terms = Terms { deadline: desk.clock.monotonic() + timeout + terms_slack(), ..terms };
+            let terms = Terms { deadline: desk.clock.monotonic() + timeout + REQUEST_TIMEOUT, ..terms };
             all(desk, &Question::Wait { replicas, timeout }, terms).await.map(|found| {
                 let least = found.iter().map(|found| if let Found::Count(n) = found { *n } else { 0 }).min();
                 out.reply(ReplyRef::Int(i64::try_from(least.unwrap_or(0)).unwrap_or(i64::MAX)));
             })
         }
     };
-    if found.is_err() {
-        desk.count(Counter::NoQuorum, 1);
-        out.reply(ReplyRef::Error(UNREACHABLE.into()));
+    if let Err(Unreachable) = answered {
+        refuse(desk, unreachable, out);
     }
 }
 
-/// The longest `WAIT` waits.
-const WAIT_MAX: Duration = Duration::from_secs(60);
-
-fn terms_slack() -> Duration {
-    crate::base::limits::REQUEST_TIMEOUT
+fn refuse(desk: &Desk, error: &'static str, out: &mut ReplyBuf) {
+    desk.count(Counter::NoQuorum, 1);
+    out.reply(ReplyRef::Error(error.into()));
 }
 
 fn sum(found: &[Found]) -> i64 {
@@ -122,7 +139,13 @@ fn page(cursor: u64, keys: &[Bytes], out: &mut ReplyBuf) {
 }
 
 /// Walks on from `cursor` (0 starts) until about `count` keys, or enough bytes of them, are found: partition by partition, several at a time where they hold few.
-async fn scan(desk: &Rc<Desk>, cursor: u64, pattern: Bytes, count: u64, terms: Terms) -> Result<(u64, Vec<Bytes>), ()> {
+async fn scan(
+    desk: &Rc<Desk>,
+    cursor: u64,
+    pattern: Bytes,
+    count: u64,
+    terms: Terms,
+) -> Result<(u64, Vec<Bytes>), Unreachable> {
     let partition = u16::try_from(cursor >> POSITION_BITS).unwrap_or(PARTITIONS);
     let mut from = cursor & ((1 << POSITION_BITS) - 1);
     let mut next = partition;
@@ -166,11 +189,8 @@ async fn scan(desk: &Rc<Desk>, cursor: u64, pattern: Bytes, count: u64, terms: T
     Ok((if next < PARTITIONS { u64::from(next) << POSITION_BITS } else { 0 }, keys))
 }
 
-/// Keys one `SCAN` returns at the most, about.
-const SCAN_COUNT_MAX: usize = 100_000;
-
 /// A key, each with about the same chance: first how many there are where, then one of those. `None` when there is none.
-async fn random_key(desk: &Rc<Desk>, terms: Terms) -> Result<Option<Bytes>, ()> {
+async fn random_key(desk: &Rc<Desk>, terms: Terms) -> Result<Option<Bytes>, Unreachable> {
     let id = desk.request_id();
     let draw = xxhash_rust::xxh3::xxh3_64_with_seed(&id.sequence.to_le_bytes(), id.router);
     let counted = by_coordinator(desk, PartitionSet::FULL, &Question::Count, terms).await?;
@@ -186,12 +206,17 @@ async fn random_key(desk: &Rc<Desk>, terms: Terms) -> Result<Option<Bytes>, ()> 
     Ok(None)
 }
 
-async fn all(desk: &Rc<Desk>, question: &Question, terms: Terms) -> Result<Vec<Found>, ()> {
+async fn all(desk: &Rc<Desk>, question: &Question, terms: Terms) -> Result<Vec<Found>, Unreachable> {
     among(desk, PartitionSet::FULL, question, terms).await
 }
 
 /// Asks the coordinators of `partitions`.
-async fn among(desk: &Rc<Desk>, partitions: PartitionSet, question: &Question, terms: Terms) -> Result<Vec<Found>, ()> {
+async fn among(
+    desk: &Rc<Desk>,
+    partitions: PartitionSet,
+    question: &Question,
+    terms: Terms,
+) -> Result<Vec<Found>, Unreachable> {
     let found = by_coordinator(desk, partitions, question, terms).await?;
     Ok(found.into_iter().map(|(_, found)| found).collect())
 }
@@ -202,7 +227,7 @@ async fn by_coordinator(
     mut partitions: PartitionSet,
     question: &Question,
     terms: Terms,
-) -> Result<Vec<(PartitionSet, Found)>, ()> {
+) -> Result<Vec<(PartitionSet, Found)>, Unreachable> {
     let first = partitions.iter().next();
     let mut found = Vec::new();
     for attempt in 0..ATTEMPTS_MAX {
@@ -240,7 +265,7 @@ async fn by_coordinator(
         }
         tokio::time::sleep(PAUSE * attempt).await;
     }
-    Err(())
+    Err(Unreachable)
 }
 
 async fn here(desk: &Desk, partitions: PartitionSet, question: Question, terms: Terms) -> Result<Found, Gone> {
@@ -251,8 +276,11 @@ async fn here(desk: &Desk, partitions: PartitionSet, question: Question, terms: 
         Question::Scan { from, count, pattern } => Found::Pages(local.scan(partitions, from, count, &pattern).await?),
         Question::RandomKey(draw) => Found::Keys(local.random_key(partitions, draw).await?.into_iter().collect()),
         Question::Flush => {
-            // Short of its level or not, it is done here and on its way; the sum of both is what a caller can be told.
-            if local.flush(partitions, terms.level).await? { Found::Done } else { return Err(Gone) }
+            if local.flush(partitions, terms.level).await? {
+                Found::Flushed
+            } else {
+                Found::Short
+            }
         }
         Question::Wait { replicas, timeout } => {
             Found::Count(local.await_replicas(partitions, replicas, timeout).await? as u64)
@@ -289,19 +317,42 @@ async fn there(
         desk.avoid(peer);
         return None;
     };
-    let own = |keys: Vec<crate::protocol::native::Key<'_>>| keys.into_iter().map(|k| payload.slice_ref(k.0)).collect();
-    match frame::decode(&payload) {
-        Ok(Native::Answer { answer: Answer::Count(n), .. }) => Some(Found::Count(n)),
-        Ok(Native::Answer { answer: Answer::Keys(keys), .. }) => Some(Found::Keys(own(keys))),
-        Ok(Native::Answer { answer: Answer::Scanned(pages), .. }) => {
-            let page = |page: crate::protocol::native::Page<'_>| ScannedPage {
+    found_in(&payload)
+}
+
+/// What a peer's answer says; `None` when it answered nothing, and somebody else has to be asked.
+fn found_in(payload: &Bytes) -> Option<Found> {
+    let own = |keys: Vec<Key<'_>>| keys.into_iter().map(|key| payload.slice_ref(key.0)).collect();
+    let Ok(Native::Answer { answer, .. }) = frame::decode(payload) else { return None };
+    match answer {
+        Answer::Count(n) => Some(Found::Count(n)),
+        Answer::Keys(keys) => Some(Found::Keys(own(keys))),
+        Answer::Scanned(pages) => {
+            let page = |page: Page<'_>| ScannedPage {
                 partition: Partition(page.partition),
                 keys: own(page.keys),
                 next: page.next,
             };
             Some(Found::Pages(pages.into_iter().map(page).collect()))
         }
-        Ok(Native::Answer { answer: Answer::Done, .. }) => Some(Found::Done),
+        Answer::Done => Some(Found::Flushed),
+        // Done there all the same: to ask again would flush what was written since.
+        Answer::Failed(error) if error.starts_with("NOQUORUM") => Some(Found::Short),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::reply::STOPPING;
+
+    #[test]
+    fn a_flush_short_of_its_level_is_an_answer_and_a_stopping_node_gives_none() {
+        let heard = |answer| found_in(&frame::to_bytes(&Native::Answer { id: 1, answer }).slice(frame::LENGTH_BYTES..));
+        assert!(matches!(heard(Answer::Done), Some(Found::Flushed)));
+        assert!(matches!(heard(Answer::Failed("NOQUORUM too few, applied: unknown")), Some(Found::Short)));
+        assert!(heard(Answer::Failed(STOPPING)).is_none());
+        assert!(matches!(heard(Answer::Keys(vec![Key(b"k")])), Some(Found::Keys(keys)) if keys == ["k"]));
     }
 }

@@ -233,11 +233,6 @@ impl Gossip {
         self.desk.connected
     }
 
-    /// How long this node did not run when it should have, as far as its timers tell.
-    pub fn slept_ms(&self) -> u64 {
-        self.clock.slept_ms
-    }
-
     /// Errors that only a mistake of ours can cause. Zero, or a bug to report.
     pub fn faults(&self) -> u64 {
         self.faults

@@ -37,8 +37,8 @@ pub struct InfoFacts {
     pub used_memory: u64,
     /// Resident bytes of the process.
     pub used_memory_rss: u64,
-    /// The most `used_memory` has been.
-    pub used_memory_peak: u64,
+    /// The most that has been. Redis tells the peak of `used_memory` instead; nothing here keeps that.
+    pub used_memory_rss_peak: u64,
     /// Bytes of the machine.
     pub total_system_memory: u64,
     /// The store's budget; 0 = none.
@@ -65,7 +65,8 @@ pub struct InfoFacts {
     pub keyspace_hits: u64,
     /// Reads that found none.
     pub keyspace_misses: u64,
-    /// Error replies.
+    /// Error replies to what was unknown or malformed, or concerned the connection itself. Errors that stores and routers answer have
+    /// counters of their own.
     pub total_error_replies: u64,
     /// Processor time in the system, seconds.
     pub used_cpu_sys: f64,
@@ -166,8 +167,8 @@ fn memory(facts: &InfoFacts, out: &mut String) {
         "used_memory_human" => human(facts.used_memory),
         "used_memory_rss" => facts.used_memory_rss,
         "used_memory_rss_human" => human(facts.used_memory_rss),
-        "used_memory_peak" => facts.used_memory_peak,
-        "used_memory_peak_human" => human(facts.used_memory_peak),
+        "used_memory_rss_peak" => facts.used_memory_rss_peak,
+        "used_memory_rss_peak_human" => human(facts.used_memory_rss_peak),
         "total_system_memory" => facts.total_system_memory,
         "total_system_memory_human" => human(facts.total_system_memory),
         "maxmemory" => facts.maxmemory,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use trellis::base::level::Level;
 use trellis::protocol::resp::read::ReplyReader;
 use trellis::protocol::resp::value::Value;
 use turmoil::net::TcpStream;
@@ -33,15 +34,6 @@ pub(crate) struct Load {
     pub(crate) seed: u64,
 }
 
-/// The level a client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// One.
-    One,
-    /// Quorum.
-    Quorum,
-}
-
 /// Simulated time.
 pub(crate) fn now_us() -> u64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| elapsed.as_micros() as u64)
@@ -57,8 +49,8 @@ impl Connection {
     async fn open(to: SocketAddr, level: Level) -> io::Result<Self> {
         let stream = tokio::time::timeout(DIAL_PATIENCE, TcpStream::connect(to)).await.map_err(|_| timed_out())??;
         let mut connection = Self { stream, buf: BytesMut::new(), reader: ReplyReader::new(1 << 20) };
-        let level = if level == Level::One { "one" } else { "quorum" };
-        let told = tokio::time::timeout(PATIENCE, connection.call(&["TRELLIS", "CONSISTENCY", level])).await;
+        let consistency = level.to_string();
+        let told = tokio::time::timeout(PATIENCE, connection.call(&["TRELLIS", "CONSISTENCY", &consistency])).await;
         match told.map_err(|_| timed_out())?? {
             Value::Simple(_) => Ok(connection),
             other => Err(io::Error::other(format!("{other:?}"))),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use turmoil::Sim;
 
 use super::checks;
-use super::client::{Level, Load, Worker};
+use super::client::{Load, Worker};
 use super::cluster::{self, Held, Host, NODES};
 use super::dice::Dice;
 use super::history::{Event, History, Told};
@@ -388,9 +388,9 @@ impl Run {
         let events = self.load.history.events();
         let mut wrong = checks::nothing_from_nowhere(&events);
         for (key, events) in checks::keys(&events, "cq") {
-            wrong.extend(checks::counter(key, &events, self.plan.exact_counters));
+            wrong.extend(checks::counter(key, &events, self.plan.one_cluster));
         }
-        if self.plan.one_copy {
+        if self.plan.one_cluster {
             for (key, events) in checks::keys(&events, "rq") {
                 wrong.extend(checks::one_copy(key, &events));
             }

@@ -96,10 +96,8 @@ pub(crate) struct Plan {
     pub(crate) tick_ms: u64,
     /// See [`super::cluster::Host::forget_after`].
     pub(crate) forget_after: Option<Duration>,
-    /// Nothing keeps `INCR` at quorum from being exact.
-    pub(crate) exact_counters: bool,
-    /// Nothing keeps quorum reads and writes from being those of one copy.
-    pub(crate) one_copy: bool,
+    /// Nobody forgets who lives on: it stays one cluster, whose counters at quorum are exact and whose keys are as if there were one copy.
+    pub(crate) one_cluster: bool,
 }
 
 impl Plan {
@@ -149,8 +147,7 @@ impl Plan {
             load_ms: 20_000,
             tick_ms: 1,
             forget_after: Some(Duration::from_secs(600)),
-            exact_counters: true,
-            one_copy: true,
+            one_cluster: true,
         }
     }
 
@@ -176,7 +173,7 @@ impl Plan {
         let length = 60_000 * if dice.chance(15) { dice.of(60..150) } else { dice.of(2..15) };
         // Sides that forget each other live on as two clusters, and then no quorum means anything.
         let forgets = dice.chance(50);
-        (self.one_copy, self.exact_counters) = (!forgets, !forgets);
+        self.one_cluster = !forgets;
         self.forget_after = forgets.then_some(Duration::from_secs(600));
         self.tick_ms = 10;
         self.faults.push((4_000, Fault::Isolate(away)));
