@@ -3,6 +3,8 @@
 //!
 //! Bound: what is in flight is bounded at the door, see `admission`.
 
+use std::collections::BTreeMap;
+
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -11,6 +13,7 @@ use crate::base::counters::{Counter, Counters};
 use crate::base::entry::{BodyRef, Entry, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::level::Level;
+use crate::base::limits::{LARGE_VALUE_BYTES, OUTBOX_BYTES_MAX};
 use crate::base::op::Op;
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -67,11 +70,13 @@ impl Taken {
     }
 }
 
-/// Encoded records on their way to replicas.
+/// Encoded records on their way to replicas. Bound: `OUTBOX_BYTES_MAX` and one record.
 #[derive(Default)]
 struct Outbound {
     bytes: Vec<u8>,
     records: Vec<Outgoing>,
+    /// Keys of large values to be sent as they are in the end, with the last operation that changed each.
+    later: BTreeMap<Bytes, u32>,
     written: Vec<(u32, Version)>,
     /// What operations found that wrote nothing.
     read: Vec<(u32, Version)>,
@@ -86,10 +91,23 @@ impl Outbound {
         answered: Option<Answered<'_>>,
         counted: Option<Counted>,
     ) {
-        frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut self.bytes);
+        self.later.remove(key);
+        // What is too much for any outbox at once goes without its bytes: it is dropped, counted and left to synchronisation.
+        if self.bytes.is_empty() || self.bytes.len() + value_len(entry) <= OUTBOX_BYTES_MAX {
+            frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut self.bytes);
+        }
         let route = counted.map(|counted| counted.route);
         self.records.push(Outgoing { end: self.bytes.len(), partition: Partition::of(key), op, route });
         self.written.push((op, entry.version));
+    }
+
+    /// Whether the entry can wait for the end of its batch: of a large value, several versions would be as many copies.
+    fn puts_off(&mut self, op: u32, key: &Bytes, entry: EntryRef<'_>) -> bool {
+        let large = value_len(entry) >= LARGE_VALUE_BYTES;
+        if large {
+            self.later.insert(key.clone(), op);
+        }
+        large
     }
 
     fn floor(&mut self, partition: Partition, version: Version) {
@@ -97,6 +115,13 @@ impl Outbound {
         let op = u32::from(partition.0);
         self.records.push(Outgoing { end: self.bytes.len(), partition, op, route: None });
         self.written.push((op, version));
+    }
+}
+
+fn value_len(entry: EntryRef<'_>) -> usize {
+    match entry.body {
+        BodyRef::Live { value, .. } => value.len(),
+        BodyRef::Tombstone => 0,
     }
 }
 
@@ -117,7 +142,13 @@ impl StoreActor {
     }
 
     /// Sends what was written on its way, and says how to hear of its arrival.
-    fn replicate(&self, out: Outbound, level: Level, replies: ReplyBuf) -> Executed {
+    fn replicate(&self, mut out: Outbound, level: Level, replies: ReplyBuf) -> Executed {
+        for (key, op) in std::mem::take(&mut out.later) {
+            // What was evicted meanwhile is not sent.
+            if let Some(entry) = self.core.peek(&key) {
+                out.entry(op, &key, entry, None, None);
+            }
+        }
         let counts = level != Level::One;
         let read = out.read;
         if out.records.is_empty() {
@@ -157,7 +188,9 @@ impl StoreActor {
             let mut mutated = false;
             self.core.execute_at(aim, op, now, replies, &mut |key, entry| {
                 mutated = true;
-                if replicated {
+                // Counted writes are acknowledged each by itself.
+                let puts_off = replicated && counted.is_none() && out.puts_off(number, &op.key, entry);
+                if replicated && !puts_off {
                     out.entry(number, key, entry, None, counted);
                 }
             });
