@@ -184,37 +184,33 @@ impl StoreActor {
         let base = if batch.grounds.is_some() { self.core.version(&op.key) } else { Version::ZERO };
         let counted = batch.grounds.as_ref().map(|grounds| grounds.counted(n, base));
         let replicated = self.replicated;
-        let Some(request) = request else {
-            let mut mutated = false;
-            self.core.execute_at(aim, op, now, replies, &mut |key, entry| {
-                mutated = true;
-                // Counted writes are acknowledged each by itself.
-                let puts_off = replicated && counted.is_none() && out.puts_off(number, &op.key, entry);
-                if replicated && !puts_off {
-                    out.entry(number, key, entry, None, counted);
-                }
-            });
-            if let Some(counted) = counted {
-                self.note_counted(number, op, counted, mutated, out);
-            }
-            return;
-        };
         let reply_at = replies.replies();
         let mut mutated = false;
-        self.core.execute_at(aim, op, now, replies, &mut |_, _| mutated = true);
-        let reply: Bytes = replies.slices(reply_at..reply_at + 1).collect::<Vec<_>>().concat().into();
-        let kind = replies.kind(reply_at).expect("every operation has one reply");
-        let mut version = Version::ZERO;
-        if mutated && replicated {
-            // The reply travels with the entry: whoever coordinates after this node can answer a retry with it.
-            let entry = self.core.peek(&op.key).expect("what was just written leaves a value or a tombstone");
-            version = entry.version;
-            out.entry(number, &op.key, entry, Some(Answered { request, kind, reply: &reply }), counted);
+        self.core.execute_at(aim, op, now, replies, &mut |key, entry| {
+            mutated = true;
+            let sent = replicated && request.is_none();
+            // Counted writes are acknowledged each by itself.
+            if sent && (counted.is_some() || !out.puts_off(number, &op.key, entry)) {
+                out.entry(number, key, entry, None, counted);
+            }
+        });
+        // What changed nothing may be done again.
+        if let Some(request) = request.filter(|_| mutated) {
+            let kind = replies.kind(reply_at).expect("every operation has one reply");
+            let reply: Vec<&[u8]> = replies.slices(reply_at..reply_at + 1).collect();
+            let mut outcome = Outcome::new(kind, &reply, Version::ZERO);
+            if replicated {
+                // The reply travels with the entry: whoever coordinates after this node can answer a retry with it.
+                let entry = self.core.peek(&op.key).expect("what was just written leaves a value or a tombstone");
+                outcome.version = entry.version;
+                let answered = Answered { request, kind: outcome.kind, reply: &outcome.reply };
+                out.entry(number, &op.key, entry, Some(answered), counted);
+            }
+            self.recent.remember(request, outcome, now);
         }
         if let Some(counted) = counted {
             self.note_counted(number, op, counted, mutated, out);
         }
-        self.recent.remember(request, Outcome { kind, reply, version }, now);
     }
 
     /// What an operation above level one came to: a link in the key's chain of writes, or something read.
@@ -271,6 +267,7 @@ impl StoreActor {
 
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let turn = self.core.turn(self.clock.unix_ms());
+        self.recent.turn(self.clock.unix_ms());
         self.expiry_late_ms = turn.late_ms_max;
         let now = self.clock.unix_ms();
         match turn.next {
@@ -477,7 +474,7 @@ impl Handler<AskStats> for StoreActor {
             keys: self.core.len(),
             with_deadline: self.core.with_deadline(),
             tombstones: self.core.tombstones(),
-            memory_bytes: self.core.memory_bytes(),
+            memory_bytes: self.core.memory_bytes() + self.recent.bytes(),
             expiry_late_ms: self.expiry_late_ms,
             filled,
         })
