@@ -3,6 +3,8 @@
 //!
 //! Bound: what is in flight is bounded at the door, see `admission`.
 
+use std::collections::BTreeMap;
+
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -11,6 +13,7 @@ use crate::base::counters::{Counter, Counters};
 use crate::base::entry::{BodyRef, Entry, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::level::Level;
+use crate::base::limits::{LARGE_VALUE_BYTES, OUTBOX_BYTES_MAX};
 use crate::base::op::Op;
 use crate::base::outcome::Outcome;
 use crate::base::reply::{ReplyRef, ReplySink};
@@ -68,11 +71,13 @@ impl Taken {
     }
 }
 
-/// Encoded records on their way to replicas.
+/// Encoded records on their way to replicas. Bound: `OUTBOX_BYTES_MAX` and one record.
 #[derive(Default)]
 struct Outbound {
     bytes: Vec<u8>,
     records: Vec<Outgoing>,
+    /// Keys of large values to be sent as they are in the end, with the last operation that changed each.
+    later: BTreeMap<Bytes, u32>,
     written: Vec<(u32, Version)>,
     /// What operations found that wrote nothing.
     read: Vec<(u32, Version)>,
@@ -87,10 +92,23 @@ impl Outbound {
         answered: Option<Answered<'_>>,
         counted: Option<Counted>,
     ) {
-        frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut self.bytes);
+        self.later.remove(key);
+        // What is too much for any outbox at once goes without its bytes: it is dropped, counted and left to synchronisation.
+        if self.bytes.is_empty() || self.bytes.len() + value_len(entry) <= OUTBOX_BYTES_MAX {
+            frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut self.bytes);
+        }
         let route = counted.map(|counted| counted.route);
         self.records.push(Outgoing { end: self.bytes.len(), partition: Partition::of(key), op, route });
         self.written.push((op, entry.version));
+    }
+
+    /// Whether the entry can wait for the end of its batch: of a large value, several versions would be as many copies.
+    fn puts_off(&mut self, op: u32, key: &Bytes, entry: EntryRef<'_>) -> bool {
+        let large = value_len(entry) >= LARGE_VALUE_BYTES;
+        if large {
+            self.later.insert(key.clone(), op);
+        }
+        large
     }
 
     fn floor(&mut self, partition: Partition, version: Version) {
@@ -98,6 +116,13 @@ impl Outbound {
         let op = u32::from(partition.0);
         self.records.push(Outgoing { end: self.bytes.len(), partition, op, route: None });
         self.written.push((op, version));
+    }
+}
+
+fn value_len(entry: EntryRef<'_>) -> usize {
+    match entry.body {
+        BodyRef::Live { value, .. } => value.len(),
+        BodyRef::Tombstone => 0,
     }
 }
 
@@ -118,7 +143,13 @@ impl StoreActor {
     }
 
     /// Sends what was written on its way, and says how to hear of its arrival.
-    fn replicate(&self, out: Outbound, level: Level, replies: ReplyBuf) -> Executed {
+    fn replicate(&self, mut out: Outbound, level: Level, replies: ReplyBuf) -> Executed {
+        for (key, op) in std::mem::take(&mut out.later) {
+            // What was evicted meanwhile is not sent.
+            if let Some(entry) = self.core.peek(&key) {
+                out.entry(op, &key, entry, None, None);
+            }
+        }
         let counts = level != Level::One;
         let read = out.read;
         if out.records.is_empty() {
@@ -154,35 +185,33 @@ impl StoreActor {
         let base = if batch.grounds.is_some() { self.core.version(&op.key) } else { Version::ZERO };
         let counted = batch.grounds.as_ref().map(|grounds| grounds.counted(n, base));
         let replicated = self.replicated;
-        let Some(request) = request else {
-            let mut mutated = false;
-            self.core.execute_at(aim, op, now, replies, &mut |key, entry| {
-                mutated = true;
-                if replicated {
-                    out.entry(number, key, entry, None, counted);
-                }
-            });
-            if let Some(counted) = counted {
-                self.note_counted(number, op, counted, mutated, out);
-            }
-            return;
-        };
         let reply_at = replies.replies();
         let mut mutated = false;
-        self.core.execute_at(aim, op, now, replies, &mut |_, _| mutated = true);
-        let reply: Bytes = replies.slices(reply_at..reply_at + 1).collect::<Vec<_>>().concat().into();
-        let kind = replies.kind(reply_at).expect("every operation has one reply");
-        let mut version = Version::ZERO;
-        if mutated && replicated {
-            // The reply travels with the entry: whoever coordinates after this node can answer a retry with it.
-            let entry = self.core.peek(&op.key).expect("what was just written leaves a value or a tombstone");
-            version = entry.version;
-            out.entry(number, &op.key, entry, Some(Answered { request, kind, reply: &reply }), counted);
+        self.core.execute_at(aim, op, now, replies, &mut |key, entry| {
+            mutated = true;
+            let sent = replicated && request.is_none();
+            // Counted writes are acknowledged each by itself.
+            if sent && (counted.is_some() || !out.puts_off(number, &op.key, entry)) {
+                out.entry(number, key, entry, None, counted);
+            }
+        });
+        // What changed nothing may be done again.
+        if let Some(request) = request.filter(|_| mutated) {
+            let kind = replies.kind(reply_at).expect("every operation has one reply");
+            let reply: Vec<&[u8]> = replies.slices(reply_at..reply_at + 1).collect();
+            let mut outcome = Outcome::new(kind, &reply, Version::ZERO);
+            if replicated {
+                // The reply travels with the entry: whoever coordinates after this node can answer a retry with it.
+                let entry = self.core.peek(&op.key).expect("what was just written leaves a value or a tombstone");
+                outcome.version = entry.version;
+                let answered = Answered { request, kind: outcome.kind, reply: &outcome.reply };
+                out.entry(number, &op.key, entry, Some(answered), counted);
+            }
+            self.recent.remember(request, outcome, now);
         }
         if let Some(counted) = counted {
             self.note_counted(number, op, counted, mutated, out);
         }
-        self.recent.remember(request, Outcome { kind, reply, version }, now);
     }
 
     /// What an operation above level one came to: a link in the key's chain of writes, or something read.
@@ -239,6 +268,7 @@ impl StoreActor {
 
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let turn = self.core.turn(self.clock.unix_ms());
+        self.recent.turn(self.clock.unix_ms());
         self.expiry_late_ms = turn.late_ms_max;
         let now = self.clock.unix_ms();
         match turn.next {
@@ -455,7 +485,7 @@ impl Handler<AskStats> for StoreActor {
             keys: self.core.len(),
             with_deadline: self.core.with_deadline(),
             tombstones: self.core.tombstones(),
-            memory_bytes: self.core.memory_bytes(),
+            memory_bytes: self.core.memory_bytes() + self.recent.bytes(),
             expiry_late_ms: self.expiry_late_ms,
             filled,
         })

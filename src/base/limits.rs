@@ -42,6 +42,10 @@ pub const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Recent request ids an owner remembers for retries of what must not happen twice.
 pub const RECENT_REQUESTS_MAX: usize = 64 * 1024;
+/// Bytes of the replies remembered with them, per store; the oldest go first.
+pub const RECENT_REPLIES_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A reply longer than this is not remembered, only that there was one.
+pub const RECENT_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// How long; longer than any request may take.
 pub const RECENT_REQUEST_TTL: Duration = Duration::from_secs(30);
 

@@ -11,24 +11,28 @@ use ttl_cache::TtlCache;
 
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
-use crate::base::limits::{RECENT_REQUEST_TTL, RECENT_REQUESTS_MAX};
+use crate::base::limits::{RECENT_REPLIES_BYTES_MAX, RECENT_REPLY_BYTES_MAX, RECENT_REQUEST_TTL, RECENT_REQUESTS_MAX};
 use crate::base::outcome::Outcome;
 
 /// Longer than any process runs.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Forgotten at most per insert, so that a lull does not make one request pay for all before it.
 const PURGED_PER_INSERT: usize = 4;
+/// Forgotten at most per turn: some 100 microseconds.
+const PURGED_PER_TURN: usize = 1_000;
 
 struct Remembered {
     at: UnixMs,
     outcome: Outcome,
 }
 
-/// Answers by request id, for [`RECENT_REQUEST_TTL`] and up to [`RECENT_REQUESTS_MAX`] of them.
+/// Answers by request id, for [`RECENT_REQUEST_TTL`], up to [`RECENT_REQUESTS_MAX`] of them and [`RECENT_REPLIES_BYTES_MAX`] bytes.
 pub struct RecentRequests {
     cache: TtlCache<RequestId, Remembered, FixedState>,
     /// How many are in the cache, which can't say.
     held: usize,
+    /// Bytes of their replies.
+    bytes: usize,
     /// The newest version among those forgotten.
     forgotten: Version,
 }
@@ -36,7 +40,7 @@ pub struct RecentRequests {
 impl Default for RecentRequests {
     fn default() -> Self {
         let cache = TtlCache::with_hasher(RECENT_REQUESTS_MAX, FixedState::default());
-        Self { cache, held: 0, forgotten: Version::ZERO }
+        Self { cache, held: 0, bytes: 0, forgotten: Version::ZERO }
     }
 }
 
@@ -46,17 +50,41 @@ impl RecentRequests {
         self.cache.get(&id).filter(|remembered| !over(remembered, now)).map(|remembered| &remembered.outcome)
     }
 
-    /// Remembers the answer to `id`. At the limit the oldest is forgotten.
+    /// Remembers the answer to `id`. At the limits the oldest are forgotten.
     pub fn remember(&mut self, id: RequestId, outcome: Outcome, now: UnixMs) {
-        for _ in 0..PURGED_PER_INSERT {
+        // A peer's may be longer than what is kept here.
+        let outcome = if outcome.reply.len() > RECENT_REPLY_BYTES_MAX {
+            Outcome::new(outcome.kind, &[&outcome.reply], outcome.version)
+        } else {
+            outcome
+        };
+        self.purge(PURGED_PER_INSERT, now);
+        while self.held >= RECENT_REQUESTS_MAX || self.bytes + outcome.reply.len() > RECENT_REPLIES_BYTES_MAX {
+            self.forget_oldest(|_| true);
+        }
+        self.bytes += outcome.reply.len();
+        match self.cache.insert(id, Remembered { at: now, outcome }, NEVER) {
+            Some(replaced) => self.bytes -= replaced.outcome.reply.len(),
+            None => self.held += 1,
+        }
+    }
+
+    /// Forgets some of what is past its lifetime.
+    pub fn turn(&mut self, now: UnixMs) {
+        self.purge(PURGED_PER_TURN, now);
+    }
+
+    /// Bytes of the replies remembered.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn purge(&mut self, count_max: usize, now: UnixMs) {
+        for _ in 0..count_max {
             if !self.forget_oldest(|oldest| over(oldest, now)) {
                 break;
             }
         }
-        if self.held >= RECENT_REQUESTS_MAX {
-            self.forget_oldest(|_| true);
-        }
-        self.held += usize::from(self.cache.insert(id, Remembered { at: now, outcome }, NEVER).is_none());
     }
 
     /// Every request of the lifetime that wrote a newer version than this is remembered, of those there ever were.
@@ -69,6 +97,7 @@ impl RecentRequests {
         let oldest = self.cache.iter().next().filter(|(_, remembered)| may_go(remembered)).map(|(id, _)| *id);
         let Some(gone) = oldest.and_then(|id| self.cache.remove(&id)) else { return false };
         self.held -= 1;
+        self.bytes -= gone.outcome.reply.len();
         self.forgotten = self.forgotten.max(gone.outcome.version);
         true
     }
@@ -119,5 +148,37 @@ mod tests {
         assert_eq!(recent.cache.iter().count(), RECENT_REQUESTS_MAX);
         assert_eq!(recent.recall(id(12), LIFETIME_MS), None);
         assert_eq!(recent.held, RECENT_REQUESTS_MAX);
+    }
+
+    #[test]
+    fn replies_are_bounded_in_bytes_and_what_is_forgotten_says_so() {
+        let mut recent = RecentRequests::default();
+        let reply = vec![b'x'; RECENT_REPLY_BYTES_MAX];
+        let fit = (RECENT_REPLIES_BYTES_MAX / RECENT_REPLY_BYTES_MAX) as u64;
+        let version = |time| Version { time, origin: 1 };
+        for n in 1..=fit {
+            recent.remember(id(n), Outcome::new(ReplyKind::Value, &[&reply], version(n)), 0);
+        }
+        assert_eq!((recent.bytes(), recent.forgotten()), (RECENT_REPLIES_BYTES_MAX, Version::ZERO));
+        recent.remember(id(fit + 1), one(1), 0);
+        assert_eq!((recent.recall(id(1), 0), recent.forgotten()), (None, version(1)));
+        assert!(recent.recall(id(2), 0).is_some());
+        recent.remember(id(2), one(1), 0);
+        assert_eq!(recent.bytes(), RECENT_REPLIES_BYTES_MAX - 2 * RECENT_REPLY_BYTES_MAX + 2 * one(1).reply.len());
+        recent.turn(LIFETIME_MS);
+        assert_eq!((recent.bytes(), recent.held), (0, 0));
+    }
+
+    #[test]
+    fn of_a_long_reply_it_is_remembered_that_there_was_one() {
+        let version = Version { time: 5, origin: 1 };
+        let half = vec![b'x'; RECENT_REPLY_BYTES_MAX / 2 + 1];
+        let outcome = Outcome::new(ReplyKind::Value, &[&half, &half], version);
+        assert_eq!((outcome.kind, outcome.version), (ReplyKind::Error, version));
+        assert!(outcome.reply.ends_with(b"applied: yes\r\n"));
+        let mut recent = RecentRequests::default();
+        let long = Bytes::from(vec![b'x'; RECENT_REPLY_BYTES_MAX + 1]);
+        recent.remember(id(1), Outcome { kind: ReplyKind::Value, reply: long, version }, 0);
+        assert_eq!(recent.recall(id(1), 0), Some(&outcome));
     }
 }

@@ -47,7 +47,7 @@ pub struct Replicate {
 /// One record of a [`Replicate`].
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing {
-    /// End in the bytes.
+    /// End in the bytes. One that ends where it begins was left out: its partition diverges.
     pub end: usize,
     /// Its partition.
     pub partition: Partition,

@@ -139,7 +139,9 @@ impl Replication {
 
     fn post(&mut self, peer: PeerIx, record: &[u8], posted: Posted, ctx: &mut Context<Self>) -> bool {
         let alive = self.view.is_alive(peer);
-        let taken = alive && self.outlet(peer, ctx).is_some_and(|outlet| outlet.post(record, posted));
+        // A record without bytes was too much for any outbox.
+        let taken =
+            alive && !record.is_empty() && self.outlet(peer, ctx).is_some_and(|outlet| outlet.post(record, posted));
         if taken {
             self.counters.inc(Counter::EntriesSent);
             self.counters.add(Counter::ReplicationBytes, record.len() as u64);

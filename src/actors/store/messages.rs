@@ -319,7 +319,7 @@ pub struct StoreStats {
     pub with_deadline: usize,
     /// Tombstones.
     pub tombstones: usize,
-    /// Bytes accounted for.
+    /// Bytes accounted for, replies kept for retries included.
     pub memory_bytes: usize,
     /// The longest a key swept in the last turn had outlived its deadline.
     pub expiry_late_ms: u64,

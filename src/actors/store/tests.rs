@@ -1,4 +1,5 @@
-//! Tests of the store actor above level one, alone among three members: which executions its surveys, leases and memory of requests permit.
+//! Tests of the store actor, alone among three members: which executions its surveys, leases and memory of requests permit above level
+//! one, and what it sends to replicas.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,15 +8,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::*;
-use crate::actors::replication::Identity;
+use crate::actors::replication::{self, Identity};
 use crate::base::hlc::Hlc;
 use crate::base::id::RequestId;
-use crate::base::op::Act;
+use crate::base::op::{Act, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
 use crate::cluster::membership::Membership;
 use crate::cluster::ring::Ring;
 use crate::cluster::specimen::{id, member};
-use crate::cluster::view::Cartographer;
+use crate::cluster::view::{Cartographer, Liveness, Sighting};
 use crate::net::Net;
 use crate::storage::StoreConfig;
 
@@ -26,6 +27,7 @@ const RETRIED: RequestId = RequestId { router: 7, sequence: 1 };
 /// One of three members, none of which can be reached by it.
 struct One {
     store: Addr<StoreActor>,
+    replication: Addr<Replication>,
     view: Arc<View>,
 }
 
@@ -38,15 +40,46 @@ impl One {
             membership.set_held(&id(name), 10, full, 1).expect("a member");
         }
         let ring = Arc::new(Ring::build(&membership));
-        let view = Arc::new(Cartographer::new(id("a")).draw(&membership, ring, &BTreeMap::new()));
+        let address = "127.0.0.1:1".parse().expect("an address");
+        let alive = Sighting { incarnation: 10, liveness: Liveness::Alive, address };
+        let sightings = BTreeMap::from([(id("b"), alive), (id("c"), alive)]);
+        let view = Arc::new(Cartographer::new(id("a")).draw(&membership, ring, &sightings));
         let identity = Identity { net: Net::Os, cluster: "c".parse().expect("a name"), node: id("a"), incarnation: 10 };
         let replication = Replication::new(identity, view.clone()).start();
-        let core =
-            StoreConfig { shard: 0, shards: 1, memory_bytes_max: 0, evict: true, value_bytes_max: 1024, hash_seed: 1 };
+        let core = StoreConfig {
+            shard: 0,
+            shards: 1,
+            memory_bytes_max: 0,
+            evict: true,
+            value_bytes_max: 1 << 26,
+            hash_seed: 1,
+        };
         let core = Store::new(core, Hlc::new(id("a").origin(10), 500));
         let shared = Arc::new(ArcSwap::new(view.clone()));
-        let store = StoreActor::new(core, Leases::new(1), Clock::starting_at(NOW), shared, replication).start();
-        Self { store, view }
+        let store = StoreActor::new(core, Leases::new(1), Clock::starting_at(NOW), shared, replication.clone()).start();
+        Self { store, replication, view }
+    }
+
+    /// Records given to outboxes, those included that were dropped because nobody is there.
+    async fn posted(&self) -> u64 {
+        let stats = self.replication.send(replication::AskStats).await.expect("it runs");
+        stats.counters.count(Counter::EntriesSent) + stats.counters.count(Counter::EntriesDropped)
+    }
+
+    /// Executes at level one, as from a client that is connected here.
+    async fn execute(&self, ops: Vec<Op>) -> Executed {
+        self.store.do_send(ViewChanged(self.view.clone()));
+        let batch = Execute {
+            ops,
+            requests: Vec::new(),
+            all_or_none: false,
+            wire: Wire::Resp2,
+            level: Level::One,
+            deadline: tokio::time::Instant::now() + Duration::from_secs(60),
+            start_by: None,
+            grounds: None,
+        };
+        self.store.send(batch).await.expect("the store runs")
     }
 
     async fn survey(&self) -> Surveyed {
@@ -105,5 +138,52 @@ fn a_survey_tells_of_a_flush_that_others_may_have_missed() {
         let [Held::Entry(Some(entry))] = &held[..] else { panic!("{held:?}") };
         assert_eq!(entry.body, crate::base::entry::Body::Tombstone);
         assert!(entry.version > Version::ZERO);
+    });
+}
+
+#[test]
+fn of_a_large_value_only_the_last_version_of_a_batch_is_sent() {
+    actix_rt::System::new().block_on(async {
+        let one = One::start();
+        let op = |act| Op::new(Bytes::from_static(KEY), act);
+        let grow = Op { value: Bytes::from_static(b"x"), ..op(Act::SetRange { offset: 1 << 20 }) };
+        let forever = op(Act::Persist);
+        let expire = op(Act::Expire { at: Deadline::In(100_000), when: ExpireWhen::default() });
+        let mut ops = vec![grow];
+        ops.extend((0..100).flat_map(|_| [expire.clone(), forever.clone()]));
+        let executed = one.execute(ops).await;
+        assert_eq!(executed.replies.replies(), 201);
+        assert_eq!(one.posted().await, 2, "one for each of the others");
+        one.execute(vec![expire, op(Act::Delete)]).await;
+        assert_eq!(one.posted().await, 4, "the tombstone alone");
+    });
+}
+
+#[test]
+fn a_batch_encodes_no_more_than_an_outbox_takes() {
+    let value = vec![7; OUTBOX_BYTES_MAX / 4];
+    let body = BodyRef::Live { value: &value, deadline: None, flags: 0 };
+    let mut out = Outbound::default();
+    for op in 0..100 {
+        let entry = EntryRef { version: Version { time: u64::from(op), origin: 1 }, body };
+        out.entry(op, KEY, entry, None, None);
+    }
+    assert_eq!((out.records.len(), out.written.len()), (100, 100));
+    assert!(out.bytes.len() <= OUTBOX_BYTES_MAX);
+    assert_eq!(out.records.iter().filter(|record| record.end < out.bytes.len()).count(), 2, "the third is the last");
+}
+
+#[test]
+fn a_record_left_out_is_lost_for_its_waiter_and_never_sent() {
+    actix_rt::System::new().block_on(async {
+        let one = One::start();
+        let (commit, committed) = oneshot::channel();
+        let record = Outgoing { end: 0, partition: Partition::of(KEY), op: 5, route: None };
+        let sent = Replicate { bytes: Vec::new(), records: vec![record], level: Level::Quorum, commit: Some(commit) };
+        one.replication.do_send(sent);
+        assert_eq!(committed.await.expect("it is told").short, [5]);
+        let stats = one.replication.send(replication::AskStats).await.expect("it runs");
+        assert_eq!(stats.counters.count(Counter::EntriesDropped), 2);
+        assert_eq!(stats.counters.count(Counter::EntriesSent), 0);
     });
 }
