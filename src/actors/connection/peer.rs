@@ -44,6 +44,7 @@ pub(super) fn take(
     let answers = answers.clone();
     let door = door.clone();
     Ok(Some(match frame::decode(&payload)? {
+        Message::Forward { .. } | Message::Replicate { .. } if !entry.peer.get() => return Err(FrameError::PeersOnly),
         Message::Forward { id, start_by, forward } => {
             let (mut batch, bytes) = peer_batch(&door, &payload, forward);
             let left = Duration::from_millis(start_by.saturating_sub(door.now()));

@@ -21,6 +21,9 @@ pub enum FrameError {
         /// The limit.
         max: usize,
     },
+    /// A request of peers, on a connection that did not greet as one.
+    #[error("only a peer may send this, and the hello named none")]
+    PeersOnly,
     /// Not a message this version knows.
     #[error("a frame does not decode: {0}")]
     Malformed(String),
