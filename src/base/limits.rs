@@ -34,6 +34,8 @@ pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
 
 /// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;
+/// Longest membership taken: two thousand records with room to spare.
+pub const MEMBERSHIP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A sender closes a frame at this size, unless one entry is larger.
 pub const FRAME_BYTES_TARGET: usize = 256 * 1024;
 /// Unsent or unacknowledged replication per peer and data arbiter. Beyond it writes to that peer are dropped and counted, and

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Answer, Ask, Forward, Holding, Message, RecordRef};
 use crate::base::entry::{BodyRef, EntryRef};
-use crate::base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::base::limits::{KEY_BYTES_MAX, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Bytes of the length that leads each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -118,7 +118,8 @@ pub fn cut(buf: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, FrameE
     Ok(Some(buf.split_to(bytes).freeze()))
 }
 
-/// Reads the message of a frame; it must fill the frame, and no key or value in it exceeds its limit: stores take that for granted.
+/// Reads the message of a frame; it must fill the frame, and no key, value or membership in it exceeds its limit: actors take
+/// that for granted.
 ///
 /// # Errors
 /// [`FrameError::Malformed`].
@@ -130,7 +131,7 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, FrameError> {
     }
 }
 
-/// Refuses keys and values beyond their limits, wherever they stand.
+/// Refuses keys, values and memberships beyond their limits, wherever they stand.
 fn bounded(message: &Message<'_>) -> Result<(), FrameError> {
     match message {
         Message::Forward { forward, .. } => {
@@ -142,7 +143,9 @@ fn bounded(message: &Message<'_>) -> Result<(), FrameError> {
         }),
         Message::Ask { ask: Ask::Entries(keys), .. } => keys.iter().try_for_each(|(asked, _)| key(asked.0)),
         Message::Ask { ask: Ask::Survey { keys, .. }, .. } => keys.iter().try_for_each(|asked| key(asked.key.0)),
+        Message::Ask { ask: Ask::Membership(theirs), .. } => within("membership", theirs, MEMBERSHIP_BYTES_MAX),
         Message::Answer { answer, .. } => match answer {
+            Answer::Membership(theirs) => within("membership", theirs, MEMBERSHIP_BYTES_MAX),
             Answer::Entries(holdings) | Answer::Survey { holdings, .. } => holdings.iter().try_for_each(holding),
             Answer::Keys(keys) => keys.iter().try_for_each(|found| key(found.0)),
             Answer::Scanned(pages) => pages.iter().flat_map(|page| &page.keys).try_for_each(|found| key(found.0)),
@@ -300,6 +303,16 @@ mod tests {
             assert!(matches!(bounded(&too_long), Err(FrameError::Malformed(_))));
         }
         assert_eq!(bounded(&forward_of(b"k", &value[1..])), Ok(()));
+    }
+
+    #[test]
+    fn a_membership_beyond_its_limit_is_refused() {
+        let bytes = vec![0; MEMBERSHIP_BYTES_MAX + 1];
+        for (theirs, is_refused) in [(&bytes[..], true), (&bytes[1..], false)] {
+            let ask = Message::Ask { id: 1, ask: Ask::Membership(theirs) };
+            let answer = Message::Answer { id: 1, answer: Answer::Membership(theirs) };
+            assert_eq!((bounded(&ask).is_err(), bounded(&answer).is_err()), (is_refused, is_refused));
+        }
     }
 
     #[test]
