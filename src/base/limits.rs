@@ -29,7 +29,8 @@ pub const OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const INFLIGHT_OPS_MAX: usize = 32 * 1024;
 /// Bytes of such requests.
 pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// The same for requests peers send; a pool of its own, else two busy nodes wait for each other.
+/// The same for requests peers send; a pool of its own, else two busy nodes wait for each other. Their questions have another, as large:
+/// what two nodes coordinate for others may need an answer of each.
 pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
 
 /// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.

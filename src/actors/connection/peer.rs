@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 use futures_util::future::{join_all, try_join_all};
 use tokio::task::spawn_local;
 
+use crate::base::counters::Counter;
 use crate::base::entry::Entry as Stored;
 use crate::base::hlc::Version;
 use crate::base::id::RequestId;
@@ -22,6 +23,7 @@ use crate::protocol::native::{
 use crate::protocol::resp::Args;
 use crate::protocol::resp::encode::ReplyBuf;
 
+use super::super::admission::Permit;
 use super::super::local::Gone;
 use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
@@ -66,9 +68,15 @@ pub(super) fn take(
         Message::Ask { ask: Ask::Ping, id } => {
             send(&work, &Message::Answer { id, answer: Answer::Pong });
         }
-        Message::Ask { id, .. } => {
+        Message::Ask { id, ask } => {
+            let Ok(permit) = admit(&door, entry, &ask, payload.len()) else {
+                door.count(Counter::Busy);
+                send(&work, &Message::Answer { id, answer: Answer::Failed(BUSY) });
+                return Ok(());
+            };
             let entry = entry.clone();
             spawn_local(async move {
+                let _permit = permit;
                 let Ok(Message::Ask { ask, .. }) = frame::decode(&payload) else {
                     unreachable!("the same bytes decoded a moment ago");
                 };
@@ -78,6 +86,22 @@ pub(super) fn take(
         _ => return Err(FrameError::Malformed("a frame of the other side's".into())),
     }
     Ok(())
+}
+
+/// There is no room for a question.
+struct Busy;
+
+/// A question's share of the room, if it is one that takes any.
+fn admit(door: &Door, entry: &Entry, ask: &Ask<'_>, bytes: usize) -> Result<Option<Permit>, Busy> {
+    let keys = match ask {
+        // Who lives and who belongs must be found out under any load, and what an operator wants to know. A command takes a permit itself.
+        Ask::Ping | Ask::Membership(_) | Ask::Admin(_) | Ask::Command { .. } => return Ok(None),
+        Ask::Entries(keys) => keys.len(),
+        Ask::Survey { keys, .. } => keys.len(),
+        _ => 1,
+    };
+    let room = if entry.peer.get() { &door.question_admission } else { &door.admission };
+    room.admit(keys, bytes).map(Some).ok_or(Busy)
 }
 
 fn send(work: &Work, message: &Message<'_>) {
