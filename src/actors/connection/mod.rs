@@ -118,6 +118,8 @@ struct Door {
     clients: RefCell<BTreeMap<u64, Rc<Entry>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
+    /// When a native connection refused or closed was last worth a line.
+    refusal_logged: Cell<Option<Instant>>,
 }
 
 impl Door {
@@ -153,6 +155,7 @@ impl Connections {
             clients: RefCell::default(),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
+            refusal_logged: Cell::new(None),
         };
         Self { door: Rc::new(door) }
     }

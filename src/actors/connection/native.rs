@@ -2,7 +2,9 @@
 //! itself, because a request that waits for a quorum must not hold up the acknowledgements behind it. What a frame asks for is in `peer`.
 //! Reading stops while too much is owed; what the other side is late with, reading and writing each, the actor looks at. Tested below.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +22,8 @@ use super::{Door, Entry, Waits, peer};
 
 /// The longest greeting.
 const HELLO_BYTES_MAX: usize = 1024;
+/// At most one log line for refused or broken connections in this time, on each arbiter: who makes noise must not fill a disk.
+const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(10);
 /// Frames of a peer that may be worked on before no more are read.
 const PEER_FRAMES_UNDER_WAY_MAX: usize = 64 * 1024;
 /// The same of a client, which usually awaits an answer before it asks again.
@@ -52,7 +56,9 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, mut stream: Stream
         Ok(()) => match carry(door, entry, stream, buf).await {
             Err(End::Broken(error)) => {
                 door.count(Counter::NativeErrors);
-                tracing::warn!(client = entry.session.borrow().id(), %error, "native connection closed");
+                if log_due(&door.refusal_logged, door.handles.clock.monotonic()) {
+                    tracing::warn!(client = entry.session.borrow().id(), %error, "native connection closed");
+                }
                 return;
             }
             _ => return,
@@ -67,9 +73,20 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, mut stream: Stream
             error.to_string()
         }
     };
-    tracing::warn!(from = ?stream.peer_address(), reason, "native connection refused");
+    if log_due(&door.refusal_logged, door.handles.clock.monotonic()) {
+        tracing::warn!(from = ?stream.peer_address(), reason, "native connection refused");
+    }
     let _ = stream.write_all(&frame::to_bytes(&Message::Refused { reason: &reason })).await;
     let _ = stream.shutdown().await;
+}
+
+/// Whether a line may be written now; notes that it was.
+fn log_due(last: &Cell<Option<Instant>>, now: Instant) -> bool {
+    let due = last.get().is_none_or(|at| now - at >= REFUSAL_LOG_EVERY);
+    if due {
+        last.set(Some(now));
+    }
+    due
 }
 
 async fn greet(door: &Rc<Door>, entry: &Entry, stream: &mut Stream, buf: &mut BytesMut) -> Result<(), End> {
@@ -203,7 +220,13 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn refusals_are_logged_once_in_a_while() {
+        let (last, start) = (Cell::new(None), Instant::now());
+        let at = |ms| log_due(&last, start + Duration::from_millis(ms));
+        assert_eq!([at(0), at(1), at(9_999), at(10_000), at(10_001)], [true, false, false, true, false]);
+    }
 
     #[test]
     fn a_frame_that_trickles_in_is_timed_from_its_first_byte() {
