@@ -29,11 +29,14 @@ pub const OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const INFLIGHT_OPS_MAX: usize = 32 * 1024;
 /// Bytes of such requests.
 pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// The same for requests peers send; a pool of its own, else two busy nodes wait for each other.
+/// The same for requests peers send; a pool of its own, else two busy nodes wait for each other. Their questions have another, as large:
+/// what two nodes coordinate for others may need an answer of each.
 pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
 
 /// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;
+/// Longest membership taken: two thousand records with room to spare.
+pub const MEMBERSHIP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A sender closes a frame at this size, unless one entry is larger.
 pub const FRAME_BYTES_TARGET: usize = 256 * 1024;
 /// Unsent or unacknowledged replication per peer and data arbiter. Beyond it writes to that peer are dropped and counted, and

@@ -13,6 +13,18 @@ const SLICES_MAX: usize = 64;
 /// # Errors
 /// Those of `writev`; `WriteZero` if the stream takes nothing.
 pub async fn write_chunks(stream: &mut (impl AsyncWrite + Unpin), chunks: &mut Vec<Bytes>) -> io::Result<()> {
+    write_chunks_noting(stream, chunks, |_| {}).await
+}
+
+/// The same, telling `wrote` how many bytes the stream took each time.
+///
+/// # Errors
+/// As [`write_chunks`].
+pub async fn write_chunks_noting(
+    stream: &mut (impl AsyncWrite + Unpin),
+    chunks: &mut Vec<Bytes>,
+    mut wrote: impl FnMut(usize),
+) -> io::Result<()> {
     let mut first = 0;
     while first < chunks.len() {
         let written = {
@@ -27,6 +39,7 @@ pub async fn write_chunks(stream: &mut (impl AsyncWrite + Unpin), chunks: &mut V
         if written == 0 && chunks[first..].iter().any(|chunk| !chunk.is_empty()) {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        wrote(written);
         let mut left = written;
         while first < chunks.len() && left >= chunks[first].len() {
             left -= chunks[first].len();
@@ -53,16 +66,17 @@ mod tests {
         let expected: Vec<u8> = chunks.iter().flatten().copied().collect();
         let (wrote, read) = tokio::join!(
             async {
-                let done = write_chunks(&mut from, &mut chunks).await;
+                let mut told = 0;
+                let done = write_chunks_noting(&mut from, &mut chunks, |wrote| told += wrote).await;
                 drop(from);
-                done
+                done.map(|()| told)
             },
             async {
                 let mut all = Vec::new();
                 to.read_to_end(&mut all).await.map(|_| all)
             }
         );
-        assert!(wrote.is_ok());
+        assert_eq!(wrote.unwrap(), expected.len());
         assert_eq!(read.unwrap(), expected);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Bound: `Admission` for what is in flight, `connections_max` over the whole node, limits per phase in `base::limits`.
 
+mod answers;
 mod execute;
 mod native;
 mod peer;
@@ -101,6 +102,8 @@ enum Waits {
 struct Entry {
     session: RefCell<Session>,
     waits: Cell<Waits>,
+    /// Of a native connection, which reads and writes at the same time: since when the other side has taken none of its answers.
+    stalled: Cell<Option<Instant>>,
     peer: Cell<bool>,
     task: RefCell<Option<AbortHandle>>,
 }
@@ -111,11 +114,14 @@ struct Door {
     shard: usize,
     admission: Rc<Admission>,
     peer_admission: Rc<Admission>,
+    question_admission: Rc<Admission>,
     counters: RefCell<Counters>,
     latencies: RefCell<Latencies>,
     clients: RefCell<BTreeMap<u64, Rc<Entry>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
+    /// When a native connection refused or closed was last worth a line.
+    refusal_logged: Cell<Option<Instant>>,
 }
 
 impl Door {
@@ -145,11 +151,13 @@ impl Connections {
             shard,
             admission: Rc::new(Admission::new(INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
             peer_admission: Rc::new(Admission::new(PEER_INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
+            question_admission: Rc::new(Admission::new(PEER_INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
             counters: RefCell::default(),
             latencies: RefCell::default(),
             clients: RefCell::default(),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
+            refusal_logged: Cell::new(None),
         };
         Self { door: Rc::new(door) }
     }
@@ -161,7 +169,8 @@ fn look(door: &Door) {
     let idle_max = door.handles.settings.client_timeout;
     for entry in door.clients.borrow().values() {
         let idle_ms = door.now().saturating_sub(entry.session.borrow().last_active());
-        let late = match entry.waits.get() {
+        let waits = entry.stalled.get().filter(|since| now - *since > CLIENT_STALL_TIMEOUT);
+        let late = match waits.map_or_else(|| entry.waits.get(), |since| Waits::Stalled { since }) {
             Waits::Us => None,
             Waits::Idle => {
                 let idle = idle_max.is_some_and(|max| u128::from(idle_ms) > max.as_millis()) && !entry.peer.get();
@@ -246,6 +255,7 @@ impl Handler<Accepted> for Connections {
         let entry = Rc::new(Entry {
             session: RefCell::new(session),
             waits: Cell::new(Waits::Idle),
+            stalled: Cell::new(None),
             peer: Cell::new(false),
             task: RefCell::new(None),
         });

@@ -1,27 +1,33 @@
 //! The life of a native connection, of a peer or of `trellis-cli`: the greeting, then frames in and answers out. Each frame is worked on by
 //! itself, because a request that waits for a quorum must not hold up the acknowledgements behind it. What a frame asks for is in `peer`.
+//! Reading stops while too much is owed; what the other side is late with, reading and writing each, the actor looks at. Tested below.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::base::counters::Counter;
 use crate::base::limits::{FRAME_BYTES_MAX, READ_CHUNK_BYTES};
 use crate::net::Stream;
-use crate::net::write::write_chunks;
+use crate::net::write::write_chunks_noting;
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{Message, PREFACE, VERSION, Welcome};
 
+use super::answers::Answers;
 use super::{Door, Entry, Waits, peer};
 
 /// The longest greeting.
 const HELLO_BYTES_MAX: usize = 1024;
-/// Answers joined into one write.
-const ANSWERS_PER_WRITE: usize = 256;
-/// Frames that may be worked on before no more are read.
-const FRAMES_UNDER_WAY_MAX: usize = 64 * 1024;
+/// At most one log line for refused or broken connections in this time, on each arbiter: who makes noise must not fill a disk.
+const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(10);
+/// Frames of a peer that may be worked on before no more are read.
+const PEER_FRAMES_UNDER_WAY_MAX: usize = 64 * 1024;
+/// The same of a client, which usually awaits an answer before it asks again.
+const CLIENT_FRAMES_UNDER_WAY_MAX: usize = 64;
 
 /// Why the connection ends before its time.
 enum End {
@@ -50,7 +56,9 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, mut stream: Stream
         Ok(()) => match carry(door, entry, stream, buf).await {
             Err(End::Broken(error)) => {
                 door.count(Counter::NativeErrors);
-                tracing::warn!(client = entry.session.borrow().id(), %error, "native connection closed");
+                if log_due(&door.refusal_logged, door.handles.clock.monotonic()) {
+                    tracing::warn!(client = entry.session.borrow().id(), %error, "native connection closed");
+                }
                 return;
             }
             _ => return,
@@ -65,9 +73,20 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, mut stream: Stream
             error.to_string()
         }
     };
-    tracing::warn!(from = ?stream.peer_address(), reason, "native connection refused");
+    if log_due(&door.refusal_logged, door.handles.clock.monotonic()) {
+        tracing::warn!(from = ?stream.peer_address(), reason, "native connection refused");
+    }
     let _ = stream.write_all(&frame::to_bytes(&Message::Refused { reason: &reason })).await;
     let _ = stream.shutdown().await;
+}
+
+/// Whether a line may be written now; notes that it was.
+fn log_due(last: &Cell<Option<Instant>>, now: Instant) -> bool {
+    let due = last.get().is_none_or(|at| now - at >= REFUSAL_LOG_EVERY);
+    if due {
+        last.set(Some(now));
+    }
+    due
 }
 
 async fn greet(door: &Rc<Door>, entry: &Entry, stream: &mut Stream, buf: &mut BytesMut) -> Result<(), End> {
@@ -101,6 +120,7 @@ async fn greet(door: &Rc<Door>, entry: &Entry, stream: &mut Stream, buf: &mut By
     entry.peer.set(hello.peer.is_some());
     let welcome = Welcome { node: identity.node.as_str(), incarnation: identity.incarnation, now_ms: door.now() };
     stream.write_all(&frame::to_bytes(&Message::Welcome(welcome))).await?;
+    entry.waits.set(Waits::Us);
     Ok(())
 }
 
@@ -109,16 +129,21 @@ const _: () = assert!(VERSION == PREFACE[4], "the preface carries the version");
 
 async fn carry(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, buf: BytesMut) -> Result<(), End> {
     let (from, to) = tokio::io::split(stream);
-    // Unbounded, because what enters it answers what was read, and reading stops when too much waits.
-    let (answers, waiting) = mpsc::unbounded_channel();
-    let mut writing = std::pin::pin!(write(door, entry, to, waiting));
+    let answers = Rc::new(Answers::default());
+    let mut writing = std::pin::pin!(write(door, entry, to, &answers));
     let read = tokio::select! {
         end = &mut writing => return end,
-        end = read(door, entry, from, buf, answers) => end,
+        end = read(door, entry, from, buf, &answers) => end,
     };
-    // Answers under way still go out: the other side may have closed only its writing end.
-    read?;
-    writing.await
+    match &read {
+        Ok(()) => {}
+        Err(End::Broken(error)) => answers.send(frame::to_bytes(&Message::Refused { reason: &error.to_string() })),
+        Err(_) => return read,
+    }
+    // Answers still go out: the other side may have closed only its writing end.
+    answers.close();
+    let written = writing.await;
+    read.and(written)
 }
 
 async fn read(
@@ -126,26 +151,35 @@ async fn read(
     entry: &Rc<Entry>,
     mut from: impl AsyncReadExt + Unpin,
     mut buf: BytesMut,
-    answers: mpsc::UnboundedSender<Bytes>,
+    answers: &Rc<Answers>,
 ) -> Result<(), End> {
-    let mut unanswered = Vec::new();
+    let is_peer = entry.peer.get();
+    let frames_max = if is_peer { PEER_FRAMES_UNDER_WAY_MAX } else { CLIENT_FRAMES_UNDER_WAY_MAX };
     loop {
-        while let Some(payload) = frame::cut(&mut buf, FRAME_BYTES_MAX)? {
+        while answers.has_room(frames_max)
+            && let Some(payload) = frame::cut(&mut buf, FRAME_BYTES_MAX)?
+        {
             entry.waits.set(Waits::Us);
-            let task = peer::take(door, entry, payload, &answers)?;
-            unanswered.extend(task);
+            peer::take(door, entry, payload, answers)?;
         }
-        if unanswered.len() > FRAMES_UNDER_WAY_MAX {
-            futures_util::future::join_all(unanswered.drain(..)).await;
+        if !answers.has_room(frames_max) {
+            entry.waits.set(Waits::Us);
+            answers.went().await;
+            continue;
         }
-        unanswered.retain(|task: &tokio::task::JoinHandle<()>| !task.is_finished());
-        if unanswered.is_empty() && buf.is_empty() {
-            entry.waits.set(Waits::Idle);
-        }
+        let now = || door.handles.clock.monotonic();
+        entry.waits.set(next_wait(entry.waits.get(), buf.len(), answers.is_idle(), now));
         buf.reserve(READ_CHUNK_BYTES);
-        let read = from.read_buf(&mut buf).await?;
+        let read = tokio::select! {
+            biased;
+            read = from.read_buf(&mut buf) => read?,
+            // A client is idle from its last answer on.
+            () = answers.went(), if !is_peer => continue,
+        };
         if read == 0 {
-            futures_util::future::join_all(unanswered.drain(..)).await;
+            while !answers.is_idle() {
+                answers.went().await;
+            }
             return Ok(());
         }
         door.bytes_in.set(door.bytes_in.get() + read as u64);
@@ -153,19 +187,62 @@ async fn read(
     }
 }
 
+/// What the reader waits for next, with so many bytes of a frame in hand. A frame that goes on arriving keeps its beginning.
+fn next_wait(before: Waits, bytes: usize, is_idle: bool, now: impl FnOnce() -> Instant) -> Waits {
+    match before {
+        _ if bytes == 0 && is_idle => Waits::Idle,
+        _ if bytes == 0 => Waits::Us,
+        Waits::Request { since, .. } => Waits::Request { since, bytes },
+        _ => Waits::Request { since: now(), bytes },
+    }
+}
+
 async fn write(
     door: &Rc<Door>,
     entry: &Rc<Entry>,
     mut to: impl AsyncWriteExt + Unpin,
-    mut waiting: mpsc::UnboundedReceiver<Bytes>,
+    answers: &Rc<Answers>,
 ) -> Result<(), End> {
-    let mut chunks = Vec::with_capacity(ANSWERS_PER_WRITE);
-    while waiting.recv_many(&mut chunks, ANSWERS_PER_WRITE).await > 0 {
-        let bytes: usize = chunks.iter().map(Bytes::len).sum();
-        let before = entry.waits.replace(Waits::Stalled { since: door.handles.clock.monotonic() });
-        write_chunks(&mut to, &mut chunks).await?;
-        entry.waits.set(before);
-        door.bytes_out.set(door.bytes_out.get() + bytes as u64);
+    let mut chunks = Vec::new();
+    while answers.take(&mut chunks).await {
+        entry.stalled.set(Some(door.handles.clock.monotonic()));
+        let wrote = |bytes: usize| {
+            answers.wrote(bytes);
+            door.bytes_out.set(door.bytes_out.get() + bytes as u64);
+            entry.stalled.set(Some(door.handles.clock.monotonic()));
+        };
+        write_chunks_noting(&mut to, &mut chunks, wrote).await?;
+        entry.stalled.set(None);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_logged_once_in_a_while() {
+        let (last, start) = (Cell::new(None), Instant::now());
+        let at = |ms| log_due(&last, start + Duration::from_millis(ms));
+        assert_eq!([at(0), at(1), at(9_999), at(10_000), at(10_001)], [true, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_frame_that_trickles_in_is_timed_from_its_first_byte() {
+        let began = Instant::now();
+        let later = || began + Duration::from_secs(9);
+        let first = next_wait(Waits::Idle, 4, true, || began);
+        assert_eq!(first, Waits::Request { since: began, bytes: 4 });
+        assert_eq!(next_wait(first, 5, true, later), Waits::Request { since: began, bytes: 5 });
+        // A complete frame leaves `Us`; what follows it begins anew.
+        assert_eq!(next_wait(Waits::Us, 5, false, later), Waits::Request { since: later(), bytes: 5 });
+    }
+
+    #[test]
+    fn between_frames_a_client_waits_for_its_answers_or_is_idle() {
+        let never = || unreachable!("nothing begins");
+        assert_eq!(next_wait(Waits::Us, 0, false, never), Waits::Us);
+        assert_eq!(next_wait(Waits::Us, 0, true, never), Waits::Idle);
+    }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::future::{join_all, try_join_all};
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 
+use crate::base::counters::Counter;
 use crate::base::entry::Entry as Stored;
 use crate::base::hlc::Version;
 use crate::base::id::RequestId;
@@ -23,13 +23,13 @@ use crate::protocol::native::{
 use crate::protocol::resp::Args;
 use crate::protocol::resp::encode::ReplyBuf;
 
+use super::super::admission::Permit;
 use super::super::local::Gone;
 use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
 use super::super::store::{self, Held, Merge, Merged, Question, Record};
+use super::answers::{Answers, Work};
 use super::{Door, Entry, execute};
-
-type Answers = UnboundedSender<Bytes>;
 
 /// Begins to work on a frame.
 ///
@@ -39,19 +39,20 @@ pub(super) fn take(
     door: &Rc<Door>,
     entry: &Rc<Entry>,
     payload: Bytes,
-    answers: &Answers,
-) -> Result<Option<JoinHandle<()>>, FrameError> {
-    let answers = answers.clone();
+    answers: &Rc<Answers>,
+) -> Result<(), FrameError> {
     let door = door.clone();
-    Ok(Some(match frame::decode(&payload)? {
+    let work = answers.begin(payload.len());
+    match frame::decode(&payload)? {
+        Message::Forward { .. } | Message::Replicate { .. } if !entry.peer.get() => return Err(FrameError::PeersOnly),
         Message::Forward { id, start_by, forward } => {
             let (mut batch, bytes) = peer_batch(&door, &payload, forward);
             let left = Duration::from_millis(start_by.saturating_sub(door.now()));
             batch.start_by = Some(door.handles.clock.monotonic() + left);
             spawn_local(async move {
                 let result = coordinate(&door, batch, bytes).await;
-                send_forwarded(&answers, id, result);
-            })
+                send_forwarded(&work, id, result);
+            });
         }
         Message::Replicate { sequence, records } => {
             let shards = by_shard(&door, &payload, &records)?;
@@ -60,30 +61,51 @@ pub(super) fn take(
                 let merges = merges.map(|(shard, records)| door.handles.local.stores[shard].send(Merge(records)));
                 // A store that is gone ends the node; then nothing is acknowledged.
                 if let Ok(merged) = try_join_all(merges).await {
-                    send(&answers, &acknowledge(sequence, merged));
+                    send(&work, &acknowledge(sequence, merged));
                 }
-            })
+            });
         }
         Message::Ask { ask: Ask::Ping, id } => {
-            send(&answers, &Message::Answer { id, answer: Answer::Pong });
-            return Ok(None);
+            send(&work, &Message::Answer { id, answer: Answer::Pong });
         }
-        Message::Ask { id, .. } => {
+        Message::Ask { id, ask } => {
+            let Ok(permit) = admit(&door, entry, &ask, payload.len()) else {
+                door.count(Counter::Busy);
+                send(&work, &Message::Answer { id, answer: Answer::Failed(BUSY) });
+                return Ok(());
+            };
             let entry = entry.clone();
             spawn_local(async move {
+                let _permit = permit;
                 let Ok(Message::Ask { ask, .. }) = frame::decode(&payload) else {
                     unreachable!("the same bytes decoded a moment ago");
                 };
-                answer(&door, &entry, id, ask, &payload, &answers).await;
-            })
+                answer(&door, &entry, id, ask, &payload, &work).await;
+            });
         }
         _ => return Err(FrameError::Malformed("a frame of the other side's".into())),
-    }))
+    }
+    Ok(())
 }
 
-fn send(answers: &Answers, message: &Message<'_>) {
-    // The connection may have ended; then nobody waits.
-    let _ = answers.send(frame::to_bytes(message));
+/// There is no room for a question.
+struct Busy;
+
+/// A question's share of the room, if it is one that takes any.
+fn admit(door: &Door, entry: &Entry, ask: &Ask<'_>, bytes: usize) -> Result<Option<Permit>, Busy> {
+    let keys = match ask {
+        // Who lives and who belongs must be found out under any load, and what an operator wants to know. A command takes a permit itself.
+        Ask::Ping | Ask::Membership(_) | Ask::Admin(_) | Ask::Command { .. } => return Ok(None),
+        Ask::Entries(keys) => keys.len(),
+        Ask::Survey { keys, .. } => keys.len(),
+        _ => 1,
+    };
+    let room = if entry.peer.get() { &door.question_admission } else { &door.admission };
+    room.admit(keys, bytes).map(Some).ok_or(Busy)
+}
+
+fn send(work: &Work, message: &Message<'_>) {
+    work.send(frame::to_bytes(message));
 }
 
 fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch, usize) {
@@ -134,10 +156,10 @@ async fn coordinate(door: &Rc<Door>, batch: PeerBatch, bytes: usize) -> Result<R
     }
 }
 
-fn send_forwarded(answers: &Answers, id: u64, result: Result<ReplyBuf, Misdirected>) {
+fn send_forwarded(work: &Work, id: u64, result: Result<ReplyBuf, Misdirected>) {
     let mut replies = match result {
         Ok(replies) => replies,
-        Err(misdirected) => return send(answers, &Message::Forwarded { id, result: Err(misdirected) }),
+        Err(misdirected) => return send(work, &Message::Forwarded { id, result: Err(misdirected) }),
     };
     let mut end = 0u32;
     let marks = (0..replies.replies())
@@ -147,7 +169,7 @@ fn send_forwarded(answers: &Answers, id: u64, result: Result<ReplyBuf, Misdirect
         })
         .collect();
     let bytes = replies.copy_to_bytes(replies.remaining());
-    send(answers, &Message::Forwarded { id, result: Ok(Replies { marks, bytes: &bytes }) });
+    send(work, &Message::Forwarded { id, result: Ok(Replies { marks, bytes: &bytes }) });
 }
 
 fn by_shard(door: &Door, payload: &Bytes, records: &[RecordRef<'_>]) -> Result<Vec<Vec<(u32, Record)>>, FrameError> {
@@ -189,8 +211,8 @@ fn partitions(bits: &[u8]) -> Option<PartitionSet> {
 
 const NOT_PARTITIONS: Answer<'static> = Answer::Failed("ERR not a set of partitions");
 
-async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, payload: &Bytes, answers: &Answers) {
-    let reply = |answer: Answer<'_>| send(answers, &Message::Answer { id, answer });
+async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, payload: &Bytes, work: &Work) {
+    let reply = |answer: Answer<'_>| send(work, &Message::Answer { id, answer });
     let handles = &door.handles;
     match ask {
         Ask::Ping => reply(Answer::Pong),

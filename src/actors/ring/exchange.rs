@@ -3,15 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base::limits::DIAL_TIMEOUT;
+use crate::base::limits::{DIAL_TIMEOUT, MEMBERSHIP_BYTES_MAX};
 use crate::cluster::membership::Membership;
 use crate::net::client::{Client, ClientError};
 use crate::protocol::native::{Answer, Ask, decode_payload, encode_payload};
 
 use super::Identity;
 
-/// Longest membership taken: two thousand records with room to spare.
-const MEMBERSHIP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time for question and answer.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -3,7 +3,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Ask, Forward, Message, RecordRef};
+use super::{Answer, Ask, Forward, Holding, Message, RecordRef};
+use crate::base::entry::{BodyRef, EntryRef};
+use crate::base::limits::{KEY_BYTES_MAX, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Bytes of the length that leads each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -19,6 +21,9 @@ pub enum FrameError {
         /// The limit.
         max: usize,
     },
+    /// A request of peers, on a connection that did not greet as one.
+    #[error("only a peer may send this, and the hello named none")]
+    PeersOnly,
     /// Not a message this version knows.
     #[error("a frame does not decode: {0}")]
     Malformed(String),
@@ -113,16 +118,62 @@ pub fn cut(buf: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, FrameE
     Ok(Some(buf.split_to(bytes).freeze()))
 }
 
-/// Reads the message of a frame; it must fill the frame.
+/// Reads the message of a frame; it must fill the frame, and no key, value or membership in it exceeds its limit: actors take
+/// that for granted.
 ///
 /// # Errors
 /// [`FrameError::Malformed`].
 pub fn decode(payload: &[u8]) -> Result<Message<'_>, FrameError> {
     match postcard::take_from_bytes(payload) {
-        Ok((message, [])) => Ok(message),
+        Ok((message, [])) => bounded(&message).map(|()| message),
         Ok((_, rest)) => Err(FrameError::Malformed(format!("{} bytes left over", rest.len()))),
         Err(error) => Err(FrameError::Malformed(error.to_string())),
     }
+}
+
+/// Refuses keys, values and memberships beyond their limits, wherever they stand.
+fn bounded(message: &Message<'_>) -> Result<(), FrameError> {
+    match message {
+        Message::Forward { forward, .. } => {
+            forward.ops.iter().try_for_each(|(_, op)| key(op.key).and_then(|()| value(op.value)))
+        }
+        Message::Replicate { records, .. } => records.iter().try_for_each(|record| match record {
+            RecordRef::Entry { key: of, entry: held, .. } => key(of).and_then(|()| entry(held)),
+            RecordRef::Floor { .. } => Ok(()),
+        }),
+        Message::Ask { ask: Ask::Entries(keys), .. } => keys.iter().try_for_each(|(asked, _)| key(asked.0)),
+        Message::Ask { ask: Ask::Survey { keys, .. }, .. } => keys.iter().try_for_each(|asked| key(asked.key.0)),
+        Message::Ask { ask: Ask::Membership(theirs), .. } => within("membership", theirs, MEMBERSHIP_BYTES_MAX),
+        Message::Answer { answer, .. } => match answer {
+            Answer::Membership(theirs) => within("membership", theirs, MEMBERSHIP_BYTES_MAX),
+            Answer::Entries(holdings) | Answer::Survey { holdings, .. } => holdings.iter().try_for_each(holding),
+            Answer::Keys(keys) => keys.iter().try_for_each(|found| key(found.0)),
+            Answer::Scanned(pages) => pages.iter().flat_map(|page| &page.keys).try_for_each(|found| key(found.0)),
+            Answer::Versions { versions, .. } => versions.iter().try_for_each(|(found, _)| key(found.0)),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn key(key: &[u8]) -> Result<(), FrameError> {
+    within("key", key, KEY_BYTES_MAX)
+}
+
+fn value(value: &[u8]) -> Result<(), FrameError> {
+    within("value", value, VALUE_BYTES_MAX)
+}
+
+fn entry(entry: &EntryRef<'_>) -> Result<(), FrameError> {
+    if let BodyRef::Live { value: held, .. } = entry.body { value(held) } else { Ok(()) }
+}
+
+fn holding(holding: &Holding<'_>) -> Result<(), FrameError> {
+    if let Holding::Entry(held) = holding { entry(held) } else { Ok(()) }
+}
+
+fn within(what: &str, part: &[u8], max: usize) -> Result<(), FrameError> {
+    if part.len() <= max { Ok(()) } else { Err(FrameError::Malformed(format!("a {what} of {} bytes", part.len()))) }
 }
 
 /// `part` of `frame` as shared bytes. Large parts that fill most of their frame keep the frame's memory; everything else is
@@ -133,7 +184,7 @@ pub fn share(frame: &Bytes, part: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Key, Replies};
+    use super::super::{Key, Page, Replies, Surveyed};
     use super::*;
     use crate::base::hlc::Version;
     use crate::base::level::Level;
@@ -184,6 +235,84 @@ mod tests {
     fn an_oversized_frame_is_refused_by_its_length_alone() {
         let mut buf = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
         assert!(matches!(cut(&mut buf, 1024), Err(FrameError::TooLong { max: 1024, .. })));
+    }
+
+    fn forward_of<'a>(key: &'a [u8], value: &'a [u8]) -> Message<'a> {
+        let op = OpRef { key, act: Act::Get, value };
+        let forward = Forward {
+            epoch: 1,
+            timeout_ms: 500,
+            level: Level::One,
+            wire: Wire::Resp2,
+            router: 7,
+            all_or_none: false,
+            retry: false,
+            begun_ms: 1,
+            ops: vec![(0, op)],
+        };
+        Message::Forward { id: 1, start_by: 1, forward }
+    }
+
+    fn entry_of(value: &[u8]) -> EntryRef<'_> {
+        EntryRef { version: Version::ZERO, body: BodyRef::Live { value, deadline: None, flags: 0 } }
+    }
+
+    /// Every message that carries a key, with this one.
+    fn with_key(key: &[u8]) -> Vec<Message<'_>> {
+        let record = RecordRef::Entry { key, entry: entry_of(b""), answered: None, counted: None };
+        let surveyed = Surveyed { key: Key(key), have: Version::ZERO, route: 0, lease: false };
+        let survey = Ask::Survey { ballot: Version::ZERO, keys: vec![surveyed], requests: vec![] };
+        let page = Page { partition: 0, keys: vec![Key(key)], next: None };
+        let answer = |answer| Message::Answer { id: 1, answer };
+        vec![
+            forward_of(key, b""),
+            Message::Replicate { sequence: 1, records: vec![record] },
+            Message::Ask { id: 1, ask: Ask::Entries(vec![(Key(key), Version::ZERO)]) },
+            Message::Ask { id: 1, ask: survey },
+            answer(Answer::Keys(vec![Key(key)])),
+            answer(Answer::Scanned(vec![page])),
+            answer(Answer::Versions { versions: vec![(Key(key), Version::ZERO)], next: None }),
+        ]
+    }
+
+    #[test]
+    fn a_key_beyond_its_limit_is_refused_wherever_it_stands() {
+        let longest = vec![b'k'; KEY_BYTES_MAX + 1];
+        for (sent, too_long) in
+            with_key(&longest[1..]).into_iter().chain(with_key(b"")).zip(with_key(&longest).into_iter().cycle())
+        {
+            assert!(decode(&to_bytes(&sent)[LENGTH_BYTES..]).is_ok());
+            assert!(
+                matches!(decode(&to_bytes(&too_long)[LENGTH_BYTES..]), Err(FrameError::Malformed(_))),
+                "{too_long:.80?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_beyond_its_limit_is_refused_wherever_it_stands() {
+        let value = vec![0; VALUE_BYTES_MAX + 1];
+        let record = RecordRef::Entry { key: b"k", entry: entry_of(&value), answered: None, counted: None };
+        let holdings = vec![Holding::Same, Holding::Entry(entry_of(&value))];
+        for too_long in [
+            forward_of(b"k", &value),
+            Message::Replicate { sequence: 1, records: vec![record] },
+            Message::Answer { id: 1, answer: Answer::Entries(holdings.clone()) },
+            Message::Answer { id: 1, answer: Answer::Survey { holdings, answered: vec![], known: vec![] } },
+        ] {
+            assert!(matches!(bounded(&too_long), Err(FrameError::Malformed(_))));
+        }
+        assert_eq!(bounded(&forward_of(b"k", &value[1..])), Ok(()));
+    }
+
+    #[test]
+    fn a_membership_beyond_its_limit_is_refused() {
+        let bytes = vec![0; MEMBERSHIP_BYTES_MAX + 1];
+        for (theirs, is_refused) in [(&bytes[..], true), (&bytes[1..], false)] {
+            let ask = Message::Ask { id: 1, ask: Ask::Membership(theirs) };
+            let answer = Message::Answer { id: 1, answer: Answer::Membership(theirs) };
+            assert_eq!((bounded(&ask).is_err(), bounded(&answer).is_err()), (is_refused, is_refused));
+        }
     }
 
     #[test]
