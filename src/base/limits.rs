@@ -32,6 +32,15 @@ pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The same for requests peers send; a pool of its own, else two busy nodes wait for each other.
 pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
 
+/// Connections that have said nothing yet; further ones count as clients at once. In the descriptors kept for peers there is room for them.
+pub const UNDECIDED_CONNECTIONS_MAX: usize = 256;
+/// Connections from peers: one from each data arbiter of each, 16 of each of the most members there may be.
+pub const PEER_CONNECTIONS_MAX: usize = 16 * 1024;
+/// Who has said nothing for this long after it connected counts as a client.
+pub const FIRST_BYTE_MAX: Duration = Duration::from_secs(1);
+/// A native connection says who it is within this time after its first byte.
+pub const HELLO_MAX: Duration = Duration::from_secs(2);
+
 /// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;
 /// A sender closes a frame at this size, unless one entry is larger.

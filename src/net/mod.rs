@@ -2,6 +2,7 @@
 //! chosen at run time. Holds no policy: it neither retries nor decides whom to talk to. Exercised by every test that runs a node.
 
 pub mod client;
+pub mod descriptors;
 mod stream;
 mod udp;
 pub mod write;
