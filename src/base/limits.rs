@@ -27,6 +27,9 @@ pub const OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Requests in flight on one data arbiter before clients are told `BUSY`: room for 500 clients with pipelines of 64, and some 50 ms of
 /// work, so that what is let in is still worth answering.
 pub const INFLIGHT_OPS_MAX: usize = 32 * 1024;
+/// Operations of one client's batch that are under way at a time; the others follow. A store works on them for some milliseconds, so that
+/// a command with a million keys doesn't hold everybody else up.
+pub const OPS_UNDER_WAY_MAX: usize = 8 * 1024;
 /// Bytes of such requests.
 pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The same for requests peers send; a pool of its own, else two busy nodes wait for each other.

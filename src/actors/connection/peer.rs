@@ -365,7 +365,6 @@ fn holding<'a>((have, held): (&Version, &'a Option<Stored>)) -> Holding<'a> {
 async fn command(door: &Rc<Door>, entry: &Rc<Entry>, level: Option<Level>, args: Args) -> Bytes {
     let mut out = ReplyBuf::new(Wire::Resp3);
     entry.session.borrow_mut().speak(Wire::Resp3, level.unwrap_or(door.handles.settings.consistency));
-    let bytes = args.iter().map(Bytes::len).sum();
     let value_bytes_max = door.handles.settings.value_bytes_max;
     if args.is_empty() {
         out.push_error(b"ERR an empty command");
@@ -373,7 +372,7 @@ async fn command(door: &Rc<Door>, entry: &Rc<Entry>, level: Option<Level>, args:
         // What the RESP decoder refuses before it reads it.
         out.push_error(format!("ERR a value may have at most {value_bytes_max} bytes, nothing was done").as_bytes());
     } else {
-        execute::batch(door, entry, &mut vec![args], bytes, &mut out).await;
+        execute::batch(door, entry, &mut vec![args], &mut out).await;
     }
     out.copy_to_bytes(out.remaining())
 }

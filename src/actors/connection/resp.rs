@@ -50,13 +50,11 @@ async fn turn(
 ) -> bool {
     let mut commands = Vec::new();
     loop {
-        let before = buf.len();
         let decoded = decoder.decode(buf, BATCH_OPS_MAX, &mut commands);
         let found = commands.len();
-        let bytes = before - buf.len();
         if found > 0 {
             entry.waits.set(Waits::Us);
-            if !execute::batch(door, entry, &mut commands, bytes, out).await {
+            if !execute::batch(door, entry, &mut commands, out).await {
                 return false;
             }
         }
