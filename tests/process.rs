@@ -188,6 +188,27 @@ fn a_port_in_use_is_named_and_exits_with_1() {
 }
 
 #[test]
+fn clients_that_take_all_their_room_do_not_keep_peers_out() {
+    let first = Node::start(&["0", "--max-connections", "1"]);
+    let mut client = BufReader::new(connect(&first.main));
+    client.get_mut().write_all(b"PING\r\n").expect("the node reads");
+    let mut pong = String::new();
+    client.read_line(&mut pong).expect("the node answers");
+    assert_eq!(pong, "+PONG\r\n");
+    assert_eq!(tell(&first.main, "PING\r\n", 1), "-ERR max number of clients reached\r\n");
+    // One that says nothing is a client after a while, and told the same.
+    let mut silent = String::new();
+    connect(&first.main).read_to_string(&mut silent).expect("the node answers");
+    assert_eq!(silent, "-ERR max number of clients reached\r\n");
+    let second = Node::start(&["0", &first.main]);
+    until("both hold their share", || {
+        let status = second.json("/v1/status");
+        let complete = status["under_replicated_partitions"] == 0 && status["members"].as_array()?.len() == 2;
+        complete.then_some(())
+    });
+}
+
+#[test]
 fn inline_commands_work_over_the_unix_socket() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");

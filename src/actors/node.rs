@@ -177,7 +177,7 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
         ring,
         gossip,
         sync,
-        census: Arc::new(Census::default()),
+        census: Arc::new(Census::new(config.connections_max)),
     };
     let connections: Vec<_> = data
         .iter()

@@ -27,11 +27,23 @@ pub const OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Requests in flight on one data arbiter before clients are told `BUSY`: room for 500 clients with pipelines of 64, and some 50 ms of
 /// work, so that what is let in is still worth answering.
 pub const INFLIGHT_OPS_MAX: usize = 32 * 1024;
+/// Operations of one client's batch that are under way at a time; the others follow. A store works on them for some milliseconds, so that
+/// a command with a million keys doesn't hold everybody else up.
+pub const OPS_UNDER_WAY_MAX: usize = 8 * 1024;
 /// Bytes of such requests.
 pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The same for requests peers send; a pool of its own, else two busy nodes wait for each other. Their questions have another, as large:
 /// what two nodes coordinate for others may need an answer of each.
 pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
+
+/// Connections that have said nothing yet; further ones count as clients at once. In the descriptors kept for peers there is room for them.
+pub const UNDECIDED_CONNECTIONS_MAX: usize = 256;
+/// Connections from peers: one from each data arbiter of each, 16 of each of the most members there may be.
+pub const PEER_CONNECTIONS_MAX: usize = 16 * 1024;
+/// Who has said nothing for this long after it connected counts as a client.
+pub const FIRST_BYTE_MAX: Duration = Duration::from_secs(1);
+/// A native connection says who it is within this time after its first byte.
+pub const HELLO_MAX: Duration = Duration::from_secs(2);
 
 /// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;

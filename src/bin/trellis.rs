@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use trellis::actors::clock::Clock;
 use trellis::actors::node::{self, Node, World};
 use trellis::config::{AdminPort, Config};
-use trellis::net::{Net, PlainListener};
+use trellis::net::{Net, PlainListener, descriptors};
 use trellis::{admin, options, telemetry};
 
 #[global_allocator]
@@ -29,7 +29,7 @@ const ADMIN_STOP_MAX: Duration = Duration::from_millis(500);
 static FAULT: OnceLock<Notify> = OnceLock::new();
 
 fn main() -> ExitCode {
-    let config = match options::from_process() {
+    let mut config = match options::from_process() {
         Ok(config) => config,
         Err(error) => return ExitCode::from(error.report()),
     };
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         // Huge pages round every small allocation pool up to 2 MiB: 16 MiB more for an idle node, 60 KiB more for an idle connection.
         tracing::warn!(%error, "huge pages stay on: the node will use more memory than it accounts for");
     }
+    fit_connections(&mut config);
     let fault = FAULT.get_or_init(Notify::new);
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -49,6 +50,22 @@ fn main() -> ExitCode {
         fault.notify_one();
     }));
     node::block_on(run(config, fault))
+}
+
+/// Makes room for the clients that may connect, or takes fewer: out of descriptors, a node reaches its peers no more.
+fn fit_connections(config: &mut Config) {
+    let fit = match descriptors::raise() {
+        Ok(limit) => descriptors::clients(limit),
+        Err(error) => return tracing::warn!(%error, "the limit on open files is as it was"),
+    };
+    if fit < config.connections_max {
+        let wanted = std::mem::replace(&mut config.connections_max, fit);
+        tracing::warn!(
+            wanted,
+            max_connections = fit,
+            "fewer clients than asked for: the hard limit on open files is low"
+        );
+    }
 }
 
 async fn run(config: Config, fault: &Notify) -> ExitCode {

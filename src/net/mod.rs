@@ -1,7 +1,8 @@
 //! Floor 3, sockets: the one seam between the node and a network. The operating system's, or under the `sim` feature the simulator's,
-//! chosen at run time. Holds no policy: it neither retries nor decides whom to talk to. Exercised by every test that runs a node.
+//! chosen at run time. Holds no policy: it neither retries nor decides whom to talk to. Exercised by every test that runs a node, and below.
 
 pub mod client;
+pub mod descriptors;
 mod stream;
 mod udp;
 pub mod write;
@@ -113,15 +114,18 @@ impl Net {
 /// Listens on a Unix domain socket, in place of one that a dead process left behind.
 ///
 /// # Errors
-/// `AddrInUse` if something answers there or a file of another kind is in the way; else those of `bind`.
+/// `AddrInUse` if something answers there or a file of another kind is in the way; else those of `connect` and `bind`. Nothing is removed
+/// then.
 pub fn listen_unix(path: &Path) -> io::Result<Listener> {
     use std::os::unix::fs::FileTypeExt;
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+            match std::os::unix::net::UnixStream::connect(path) {
+                // Nothing else says that nobody listens: it may be somebody else's whom this process may not talk to, or one that is busy.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+                Err(error) => return Err(error),
+                Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
             }
-            std::fs::remove_file(path)?;
         }
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "the path exists and is not a socket")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -155,5 +159,22 @@ impl Listener {
             #[cfg(feature = "sim")]
             Self::Sim(listener) => listener.local_addr().map(Some),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_socket_that_refuses_is_taken_for_a_dead_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        // A datagram socket is bound there: to connect fails, though its owner lives.
+        let lives = dir.path().join("lives");
+        let _owner = std::os::unix::net::UnixDatagram::bind(&lives).unwrap();
+        assert!(listen_unix(&lives).is_err() && lives.exists());
+        let dead = dir.path().join("dead");
+        drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+        assert!(dead.exists() && listen_unix(&dead).is_ok());
     }
 }

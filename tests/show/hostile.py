@@ -270,9 +270,10 @@ def main():
         "native": ["protocol_errors_native", "native_strangers_refused"], "one_byte_a_second": ["connections_closed_slow"],
         "datagrams": ["gossip_datagrams", "gossip_refused_garbage", "gossip_refused_version", "gossip_refused_cluster"],
     }
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     node, stop = Node([], ["--threads", str(options.threads)]), multiprocessing.Event()
+    # After the node, which raises its own limit.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     ours, theirs = multiprocessing.Pipe()
     others = multiprocessing.Process(target=probe, args=((node.host, node.port), stop, theirs), daemon=True)
     others.start()

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::base::counters::Counter;
-use crate::base::limits::REQUEST_TIMEOUT;
+use crate::base::limits::{OPS_UNDER_WAY_MAX, REQUEST_TIMEOUT};
 use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink, STOPPING};
 use crate::protocol::request::Request;
 use crate::protocol::resp::command::{Command, Context, Parsed, parse};
@@ -23,57 +23,63 @@ use super::{Door, Entry};
 struct Run {
     requests: Vec<Request>,
     commands: Vec<&'static Command>,
+    /// Of their arguments, wherever those were read to.
+    bytes: usize,
 }
 
-/// Executes `commands`, which took `bytes` on the wire, and appends their replies. False if the connection is to end.
-pub(super) async fn batch(
-    door: &Rc<Door>,
-    entry: &Rc<Entry>,
-    commands: &mut Vec<Args>,
-    bytes: usize,
-    out: &mut ReplyBuf,
-) -> bool {
+impl Run {
+    /// How many of their operations are under way at a time.
+    fn ops(&self) -> usize {
+        let ops = |request: &Request| if let Request::Many(_, ops) = request { ops.len() } else { 1 };
+        self.requests.iter().map(ops).sum::<usize>().min(OPS_UNDER_WAY_MAX)
+    }
+}
+
+/// Executes `commands` and appends their replies. False if the connection is to end.
+pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec<Args>, out: &mut ReplyBuf) -> bool {
     let now = door.now();
     let context = Context { now, value_bytes_max: door.handles.settings.value_bytes_max };
     let mut run = Run::default();
     door.counters.borrow_mut().add(Counter::Commands, commands.len() as u64);
-    let share = bytes / commands.len().max(1);
     for mut args in commands.drain(..) {
+        let bytes: usize = args.iter().map(Bytes::len).sum();
         match parse(&mut args, &context) {
             Ok((command, Parsed::Request(request))) => {
                 run.requests.push(request);
                 run.commands.push(command);
+                run.bytes += bytes;
                 entry.session.borrow_mut().note(command.name, now);
             }
             Ok((command, Parsed::Session(asked))) => {
-                flush(door, entry, &mut run, share, out).await;
+                flush(door, entry, &mut run, out).await;
                 entry.session.borrow_mut().note(command.name, now);
                 if !session(door, entry, command, asked, out).await {
                     return false;
                 }
             }
             Err(error) => {
-                flush(door, entry, &mut run, share, out).await;
+                flush(door, entry, &mut run, out).await;
                 door.count(Counter::CommandErrors);
                 out.push_value(&error.reply());
             }
         }
     }
-    flush(door, entry, &mut run, share, out).await;
+    flush(door, entry, &mut run, out).await;
     true
 }
 
 /// Has the router answer the requests gathered so far.
-async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, share: usize, out: &mut ReplyBuf) {
+async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf) {
     if run.requests.is_empty() {
         return;
     }
-    let Run { requests, commands } = std::mem::take(run);
+    let ops = run.ops();
+    let Run { requests, commands, bytes } = std::mem::take(run);
     let count = requests.len();
     if door.is_stopping() {
         return refuse(door, Counter::Shutdown, STOPPING, count, out);
     }
-    let Some(_permit) = door.admission.admit(count, share * count) else {
+    let Some(_permit) = door.admission.admit(ops, bytes) else {
         return refuse(door, Counter::Busy, BUSY, count, out);
     };
     let (wire, level) = {
@@ -147,7 +153,39 @@ async fn clients(door: &Door, filter: &ClientFilter) -> Bytes {
     lines.sort_by_key(|(id, _)| *id);
     let chosen: Vec<&(u64, String)> = match filter {
         ClientFilter::All => lines.iter().collect(),
-        ClientFilter::Ids(ids) => ids.iter().filter_map(|id| lines.iter().find(|(known, _)| known == id)).collect(),
+        ClientFilter::Ids(ids) => named(&lines, ids),
     };
     chosen.iter().flat_map(|(_, line)| [line.trim_end(), "\n"]).collect::<String>().into()
+}
+
+/// Those of `lines`, which are in the order of their ids, that `ids` name: in that order, each once, however often it is named.
+fn named<'a>(lines: &'a [(u64, String)], ids: &[u64]) -> Vec<&'a (u64, String)> {
+    let mut left: Vec<Option<&(u64, String)>> = lines.iter().map(Some).collect();
+    let place = |id: &u64| lines.binary_search_by_key(id, |(known, _)| *known).ok();
+    ids.iter().filter_map(|id| left[place(id)?].take()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::op::{Act, Op};
+    use crate::protocol::request::Gather;
+
+    #[test]
+    fn each_client_is_listed_once_in_the_order_asked_for() {
+        let lines: Vec<(u64, String)> = (1..=20_000).map(|id| (id * 2, id.to_string())).collect();
+        let asked: Vec<u64> = [8, 3, 2, 8].into_iter().chain((0..1_000_000).map(|n| n % 9)).collect();
+        let found: Vec<u64> = named(&lines, &asked).iter().map(|(id, _)| *id).collect();
+        assert_eq!(found, [8, 2, 4, 6]);
+    }
+
+    #[test]
+    fn operations_are_counted_not_commands_and_only_those_under_way() {
+        let op = || Op::new(Bytes::from_static(b"k"), Act::Exists);
+        let run = |ops: usize| Run {
+            requests: vec![Request::One(op()), Request::Many(Gather::Sum, (0..ops).map(|_| op()).collect())],
+            ..Run::default()
+        };
+        assert_eq!((run(99).ops(), run(1_000_000).ops()), (100, OPS_UNDER_WAY_MAX));
+    }
 }

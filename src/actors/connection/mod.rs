@@ -1,19 +1,20 @@
 //! Connections, by data arbiter: an actor that takes streams over and keeps the list of clients, and one task per connection that decodes
 //! what a read brought, hands it to the router as one message, and writes the replies. Never executes an operation.
 //!
-//! Bound: `Admission` for what is in flight, `connections_max` over the whole node, limits per phase in `base::limits`.
+//! Bound: `Admission` for what is in flight, `connections_max` clients over the whole node, peers in a pool of their own (`seat`), limits
+//! per phase in `base::limits`.
 
 mod answers;
 mod execute;
 mod native;
 mod peer;
 mod resp;
+mod seat;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -25,8 +26,8 @@ use tokio::time::Instant;
 use crate::base::counters::{Counter, Counters};
 use crate::base::hlc::UnixMs;
 use crate::base::limits::{
-    CLIENT_BYTES_PER_SEC_MIN, CLIENT_REQUEST_TIMEOUT, CLIENT_STALL_TIMEOUT, INFLIGHT_BYTES_MAX, INFLIGHT_OPS_MAX,
-    PEER_INFLIGHT_OPS_MAX,
+    CLIENT_BYTES_PER_SEC_MIN, CLIENT_REQUEST_TIMEOUT, CLIENT_STALL_TIMEOUT, FIRST_BYTE_MAX, INFLIGHT_BYTES_MAX,
+    INFLIGHT_OPS_MAX, PEER_INFLIGHT_OPS_MAX,
 };
 use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
@@ -35,6 +36,9 @@ use crate::protocol::resp::session::Session;
 use super::admission::Admission;
 use super::handles::Handles;
 use super::latency::Latencies;
+
+pub use seat::Census;
+use seat::{Role, Seat};
 
 /// How often clients are looked at for being slow or idle.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -74,17 +78,6 @@ pub struct ConnectionStats {
     pub bytes_out: u64,
 }
 
-/// What the connections of all arbiters share. Touched when a connection opens or closes, not by requests.
-#[derive(Debug, Default)]
-pub struct Census {
-    open: AtomicUsize,
-    next_id: AtomicU64,
-    /// Connections that `accept` failed to bring.
-    pub accepts_failed: AtomicU64,
-    /// Set once the node stops: requests are refused from then on.
-    pub stopping: AtomicBool,
-}
-
 /// What a connection waits for, which decides how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
@@ -104,8 +97,14 @@ struct Entry {
     waits: Cell<Waits>,
     /// Of a native connection, which reads and writes at the same time: since when the other side has taken none of its answers.
     stalled: Cell<Option<Instant>>,
-    peer: Cell<bool>,
+    seat: Seat,
     task: RefCell<Option<AbortHandle>>,
+}
+
+impl Entry {
+    fn is_peer(&self) -> bool {
+        self.seat.role() == Role::Peer
+    }
 }
 
 /// What all connections of one arbiter share.
@@ -173,7 +172,7 @@ fn look(door: &Door) {
         let late = match waits.map_or_else(|| entry.waits.get(), |since| Waits::Stalled { since }) {
             Waits::Us => None,
             Waits::Idle => {
-                let idle = idle_max.is_some_and(|max| u128::from(idle_ms) > max.as_millis()) && !entry.peer.get();
+                let idle = idle_max.is_some_and(|max| u128::from(idle_ms) > max.as_millis()) && !entry.is_peer();
                 idle.then_some(Counter::ConnectionsIdle)
             }
             Waits::Request { since, bytes } => {
@@ -194,12 +193,25 @@ fn look(door: &Door) {
 /// Serves a stream to its end, whatever ends it.
 async fn serve(door: Rc<Door>, entry: Rc<Entry>, mut stream: Stream) {
     let mut buf = BytesMut::with_capacity(READ_BYTES_FIRST);
-    // The first byte tells the protocols apart.
-    match stream.read_buf(&mut buf).await {
+    // The first byte tells the protocols apart. Peers have it ready; who is silent is a client, and may stay so.
+    let first = match tokio::time::timeout(FIRST_BYTE_MAX, stream.read_buf(&mut buf)).await {
+        Ok(read) => read,
+        Err(_) if entry.seat.settle(Role::Client) => stream.read_buf(&mut buf).await,
+        Err(_) => return refuse(&door, stream).await,
+    };
+    match first {
         Ok(0) | Err(_) => {}
         Ok(_) if buf[0] == PREFACE[0] => native::serve(&door, &entry, stream, buf).await,
-        Ok(_) => resp::serve(&door, &entry, stream, buf).await,
+        Ok(_) if entry.seat.settle(Role::Client) => resp::serve(&door, &entry, stream, buf).await,
+        Ok(_) => refuse(&door, stream).await,
     }
+}
+
+/// Tells a client that there is no room for it.
+async fn refuse(door: &Door, mut stream: Stream) {
+    door.count(Counter::ConnectionsRefused);
+    let refusal = stream.write_all(b"-ERR max number of clients reached\r\n");
+    let _ = tokio::time::timeout(LOOK_EVERY, refusal).await;
 }
 
 /// Takes the connection off the list however its task ends.
@@ -211,7 +223,6 @@ struct Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.door.clients.borrow_mut().remove(&self.id);
-        self.door.handles.census.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -228,19 +239,15 @@ impl Handler<Accepted> for Connections {
     type Result = ();
 
     fn handle(&mut self, Accepted(stream): Accepted, _: &mut Self::Context) {
-        let Ok(mut stream) = stream.take_over() else { return };
-        let census: &Arc<Census> = &self.door.handles.census;
-        if census.open.fetch_add(1, Ordering::Relaxed) >= self.door.handles.settings.connections_max {
-            census.open.fetch_sub(1, Ordering::Relaxed);
-            self.door.count(Counter::ConnectionsRefused);
-            actix::spawn(async move {
-                let refusal = stream.write_all(b"-ERR max number of clients reached\r\n");
-                let _ = tokio::time::timeout(LOOK_EVERY, refusal).await;
-            });
+        let Ok(stream) = stream.take_over() else { return };
+        let census = &self.door.handles.census;
+        let Some(seat) = Seat::take(census.clone()) else {
+            let door = self.door.clone();
+            actix::spawn(async move { refuse(&door, stream).await });
             return;
-        }
+        };
         self.door.count(Counter::ConnectionsAccepted);
-        let id = census.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = census.next_id();
         let unix = || {
             self.door.handles.settings.unix.as_ref().map_or_else(String::new, |path| format!("{}:0", path.display()))
         };
@@ -256,7 +263,7 @@ impl Handler<Accepted> for Connections {
             session: RefCell::new(session),
             waits: Cell::new(Waits::Idle),
             stalled: Cell::new(None),
-            peer: Cell::new(false),
+            seat,
             task: RefCell::new(None),
         });
         self.door.clients.borrow_mut().insert(id, entry.clone());
@@ -276,7 +283,7 @@ impl Handler<ListClients> for Connections {
     fn handle(&mut self, _: ListClients, _: &mut Self::Context) -> Self::Result {
         let now = self.door.now();
         let clients = self.door.clients.borrow();
-        let lines = clients.iter().filter(|(_, entry)| !entry.peer.get());
+        let lines = clients.iter().filter(|(_, entry)| !entry.is_peer());
         MessageResult(lines.map(|(id, entry)| (*id, entry.session.borrow().line(now))).collect())
     }
 }
@@ -289,7 +296,7 @@ impl Handler<AskStats> for Connections {
         MessageResult(ConnectionStats {
             counters: door.counters.borrow().clone(),
             latencies: door.latencies.borrow().clone(),
-            clients: door.clients.borrow().values().filter(|entry| !entry.peer.get()).count(),
+            clients: door.clients.borrow().values().filter(|entry| !entry.is_peer()).count(),
             inflight_ops: door.admission.ops(),
             bytes_in: door.bytes_in.get(),
             bytes_out: door.bytes_out.get(),

@@ -11,14 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::base::counters::Counter;
-use crate::base::limits::{FRAME_BYTES_MAX, READ_CHUNK_BYTES};
+use crate::base::limits::{FRAME_BYTES_MAX, HELLO_MAX, READ_CHUNK_BYTES};
 use crate::net::Stream;
 use crate::net::write::write_chunks_noting;
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{Message, PREFACE, VERSION, Welcome};
 
 use super::answers::Answers;
-use super::{Door, Entry, Waits, peer};
+use super::{Door, Entry, Role, Waits, peer};
 
 /// The longest greeting.
 const HELLO_BYTES_MAX: usize = 1024;
@@ -51,7 +51,8 @@ impl From<FrameError> for End {
 /// Serves the connection to its end.
 pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, mut stream: Stream, mut buf: BytesMut) {
     entry.waits.set(Waits::Request { since: door.handles.clock.monotonic(), bytes: 0 });
-    let greeted = greet(door, entry, &mut stream, &mut buf).await;
+    let greeted = tokio::time::timeout(HELLO_MAX, greet(door, entry, &mut stream, &mut buf)).await;
+    let greeted = greeted.unwrap_or(Err(End::Stranger("no greeting in time")));
     let reason = match greeted {
         Ok(()) => match carry(door, entry, stream, buf).await {
             Err(End::Broken(error)) => {
@@ -117,7 +118,11 @@ async fn greet(door: &Rc<Door>, entry: &Entry, stream: &mut Stream, buf: &mut By
     if hello.peer.as_ref().and_then(|peer| peer.expects).is_some_and(|expected| expected != identity.node.as_str()) {
         return Err(End::Stranger("another node answers here"));
     }
-    entry.peer.set(hello.peer.is_some());
+    let role = if hello.peer.is_some() { Role::Peer } else { Role::Client };
+    if !entry.seat.settle(role) {
+        door.count(Counter::ConnectionsRefused);
+        return Err(End::Stranger("no room for one more connection"));
+    }
     let welcome = Welcome { node: identity.node.as_str(), incarnation: identity.incarnation, now_ms: door.now() };
     stream.write_all(&frame::to_bytes(&Message::Welcome(welcome))).await?;
     entry.waits.set(Waits::Us);
@@ -153,7 +158,7 @@ async fn read(
     mut buf: BytesMut,
     answers: &Rc<Answers>,
 ) -> Result<(), End> {
-    let is_peer = entry.peer.get();
+    let is_peer = entry.is_peer();
     let frames_max = if is_peer { PEER_FRAMES_UNDER_WAY_MAX } else { CLIENT_FRAMES_UNDER_WAY_MAX };
     loop {
         while answers.has_room(frames_max)

@@ -44,7 +44,7 @@ pub(super) fn take(
     let door = door.clone();
     let work = answers.begin(payload.len());
     match frame::decode(&payload)? {
-        Message::Forward { .. } | Message::Replicate { .. } if !entry.peer.get() => return Err(FrameError::PeersOnly),
+        Message::Forward { .. } | Message::Replicate { .. } if !entry.is_peer() => return Err(FrameError::PeersOnly),
         Message::Forward { id, start_by, forward } => {
             let (mut batch, bytes) = peer_batch(&door, &payload, forward);
             let left = Duration::from_millis(start_by.saturating_sub(door.now()));
@@ -100,7 +100,7 @@ fn admit(door: &Door, entry: &Entry, ask: &Ask<'_>, bytes: usize) -> Result<Opti
         Ask::Survey { keys, .. } => keys.len(),
         _ => 1,
     };
-    let room = if entry.peer.get() { &door.question_admission } else { &door.admission };
+    let room = if entry.is_peer() { &door.question_admission } else { &door.admission };
     room.admit(keys, bytes).map(Some).ok_or(Busy)
 }
 
@@ -387,7 +387,6 @@ fn holding<'a>((have, held): (&Version, &'a Option<Stored>)) -> Holding<'a> {
 async fn command(door: &Rc<Door>, entry: &Rc<Entry>, level: Option<Level>, args: Args) -> Bytes {
     let mut out = ReplyBuf::new(Wire::Resp3);
     entry.session.borrow_mut().speak(Wire::Resp3, level.unwrap_or(door.handles.settings.consistency));
-    let bytes = args.iter().map(Bytes::len).sum();
     let value_bytes_max = door.handles.settings.value_bytes_max;
     if args.is_empty() {
         out.push_error(b"ERR an empty command");
@@ -395,7 +394,7 @@ async fn command(door: &Rc<Door>, entry: &Rc<Entry>, level: Option<Level>, args:
         // What the RESP decoder refuses before it reads it.
         out.push_error(format!("ERR a value may have at most {value_bytes_max} bytes, nothing was done").as_bytes());
     } else {
-        execute::batch(door, entry, &mut vec![args], bytes, &mut out).await;
+        execute::batch(door, entry, &mut vec![args], &mut out).await;
     }
     out.copy_to_bytes(out.remaining())
 }

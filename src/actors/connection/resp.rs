@@ -5,7 +5,8 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::Instant;
 
 use crate::base::counters::Counter;
 use crate::base::limits::{BATCH_OPS_MAX, OUTPUT_BYTES_MAX, READ_CHUNK_BYTES};
@@ -15,57 +16,64 @@ use crate::protocol::resp::encode::ReplyBuf;
 
 use super::{Door, Entry, READ_BYTES_FIRST, Waits, execute};
 
+/// What the connection holds.
+struct Talk {
+    decoder: Decoder,
+    buf: BytesMut,
+    out: ReplyBuf,
+    /// How much is read at once.
+    chunk: usize,
+    /// Since when the client has taken none of the replies that wait for it.
+    unread_since: Option<Instant>,
+}
+
 /// Serves the connection until the client hangs up, breaks the protocol, or says `QUIT`.
-pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, mut buf: BytesMut) {
+pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, buf: BytesMut) {
     let (mut from, mut to) = tokio::io::split(stream);
-    let mut decoder = Decoder::new(door.handles.settings.value_bytes_max);
-    let mut out = ReplyBuf::new(entry.session.borrow().wire());
-    let mut chunk = READ_BYTES_FIRST;
-    let mut open = true;
     door.bytes_in.set(door.bytes_in.get() + buf.len() as u64);
-    while open {
-        open = turn(door, entry, &mut decoder, &mut buf, &mut out).await;
-        if !open {
-            break;
-        }
-        match exchange(door, entry, (&mut from, &mut to), &mut decoder, &mut buf, &mut out, &mut chunk).await {
+    let mut talk = Talk {
+        decoder: Decoder::new(door.handles.settings.value_bytes_max),
+        buf,
+        out: ReplyBuf::new(entry.session.borrow().wire()),
+        chunk: READ_BYTES_FIRST,
+        unread_since: None,
+    };
+    while turn(door, entry, &mut talk).await {
+        match exchange(door, entry, (&mut from, &mut to), &mut talk).await {
             Ok(true) => {}
             Ok(false) => break,
             Err(_) => return,
         }
     }
     // The last replies: the end of a pipeline, an error in the protocol, the answer to QUIT.
-    entry.waits.set(Waits::Stalled { since: door.handles.clock.monotonic() });
-    while out.has_remaining() && to.write_buf(&mut out).await.is_ok_and(|n| n > 0) {}
+    while talk.out.has_remaining() {
+        note_wait(door, entry, &mut talk);
+        match to.write_buf(&mut talk.out).await {
+            Ok(written) if written > 0 => note_written(door, entry, &mut talk, written),
+            _ => return,
+        }
+    }
     let _ = to.shutdown().await;
 }
 
 /// Executes everything that has arrived in full. False if the connection is to end.
-async fn turn(
-    door: &Rc<Door>,
-    entry: &Rc<Entry>,
-    decoder: &mut Decoder,
-    buf: &mut BytesMut,
-    out: &mut ReplyBuf,
-) -> bool {
+async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk) -> bool {
     let mut commands = Vec::new();
     loop {
-        let before = buf.len();
-        let decoded = decoder.decode(buf, BATCH_OPS_MAX, &mut commands);
+        let decoded = talk.decoder.decode(&mut talk.buf, BATCH_OPS_MAX, &mut commands);
         let found = commands.len();
-        let bytes = before - buf.len();
         if found > 0 {
             entry.waits.set(Waits::Us);
-            if !execute::batch(door, entry, &mut commands, bytes, out).await {
+            if !execute::batch(door, entry, &mut commands, &mut talk.out).await {
                 return false;
             }
         }
         if let Err(error) = decoded {
             door.count(Counter::RespErrors);
-            out.push_value(&error.reply());
+            talk.out.push_value(&error.reply());
             return false;
         }
-        if found < BATCH_OPS_MAX || out.len_bytes() >= OUTPUT_BYTES_MAX {
+        if found < BATCH_OPS_MAX || talk.out.remaining() >= OUTPUT_BYTES_MAX {
             return true;
         }
     }
@@ -75,32 +83,25 @@ async fn turn(
 async fn exchange(
     door: &Door,
     entry: &Entry,
-    (from, to): (&mut tokio::io::ReadHalf<Stream>, &mut tokio::io::WriteHalf<Stream>),
-    decoder: &mut Decoder,
-    buf: &mut BytesMut,
-    out: &mut ReplyBuf,
-    chunk: &mut usize,
+    (from, to): (&mut ReadHalf<Stream>, &mut WriteHalf<Stream>),
+    talk: &mut Talk,
 ) -> io::Result<bool> {
     loop {
-        let room = out.len_bytes() < OUTPUT_BYTES_MAX;
-        note_wait(door, entry, decoder, buf, out);
-        if buf.capacity() - buf.len() < *chunk / 4 {
-            buf.reserve(*chunk);
+        let room = talk.out.remaining() < OUTPUT_BYTES_MAX;
+        note_wait(door, entry, talk);
+        if talk.buf.capacity() - talk.buf.len() < talk.chunk / 4 {
+            talk.buf.reserve(talk.chunk);
         }
-        let target = decoder.read_target(buf);
+        let target = talk.decoder.read_target(&mut talk.buf);
         let space = target.capacity() - target.len();
         tokio::select! {
             biased;
-            written = to.write_buf(out), if out.has_remaining() => {
+            written = to.write_buf(&mut talk.out), if talk.out.has_remaining() => {
                 let written = written?;
-                door.bytes_out.set(door.bytes_out.get() + written as u64);
-                entry.waits.set(Waits::Us);
-                if !out.has_remaining() {
-                    out.clear();
-                }
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
+                note_written(door, entry, talk, written);
                 // There may be whole commands left that had no room for their replies.
                 if !room {
                     return Ok(true);
@@ -110,7 +111,7 @@ async fn exchange(
                 let read = read?;
                 door.bytes_in.set(door.bytes_in.get() + read as u64);
                 if read == space {
-                    *chunk = (*chunk * 4).min(READ_CHUNK_BYTES);
+                    talk.chunk = (talk.chunk * 4).min(READ_CHUNK_BYTES);
                 }
                 return Ok(read > 0);
             }
@@ -118,14 +119,24 @@ async fn exchange(
     }
 }
 
+/// Notes that the client has taken replies: whatever else it does meanwhile, this alone shows that it goes on taking them.
+fn note_written(door: &Door, entry: &Entry, talk: &mut Talk, written: usize) {
+    door.bytes_out.set(door.bytes_out.get() + written as u64);
+    entry.waits.set(Waits::Us);
+    talk.unread_since = None;
+    if !talk.out.has_remaining() {
+        talk.out.clear();
+    }
+}
+
 /// Notes what the connection is about to wait for. A wait that goes on keeps its beginning.
-fn note_wait(door: &Door, entry: &Entry, decoder: &Decoder, buf: &BytesMut, out: &ReplyBuf) {
+fn note_wait(door: &Door, entry: &Entry, talk: &mut Talk) {
     let now = || door.handles.clock.monotonic();
-    let bytes = buf.len() + decoder.held_bytes();
+    let bytes = talk.buf.len() + talk.decoder.held_bytes();
     entry.waits.set(match entry.waits.get() {
-        _ if out.has_remaining() => Waits::Stalled { since: now() },
+        _ if talk.out.has_remaining() => Waits::Stalled { since: *talk.unread_since.get_or_insert_with(now) },
         Waits::Request { since, .. } => Waits::Request { since, bytes },
-        _ if decoder.is_idle(buf) => Waits::Idle,
+        _ if talk.decoder.is_idle(&talk.buf) => Waits::Idle,
         _ => Waits::Request { since: now(), bytes },
     });
 }

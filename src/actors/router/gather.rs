@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::base::counters::Counter;
 use crate::base::level::Level;
+use crate::base::limits::OPS_UNDER_WAY_MAX;
 use crate::base::op::{Act, Op};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -157,11 +158,15 @@ async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: 
     dress(&replies, &shapes, out);
 }
 
+/// Executes operations in order, so many at a time that a store gets to others in between.
 async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
-    if ops.is_empty() {
-        return ReplyBuf::new(terms.wire);
+    let mut replies = ReplyBuf::new(terms.wire);
+    let mut left = ops.into_iter();
+    while left.len() > 0 {
+        let ops = left.by_ref().take(OPS_UNDER_WAY_MAX).collect();
+        replies.append_all(forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await);
     }
-    forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await
+    replies
 }
 
 /// What a request made of its operations.

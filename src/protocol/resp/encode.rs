@@ -1,5 +1,5 @@
 //! Answers to bytes. [`ReplyBuf`] is the one place that encodes what stores answer; it keeps where each reply ends and what it was, so
-//! that a router can reorder replies, add them up or build arrays of them without decoding. Never interprets. Tested below.
+//! that a router can reorder replies, add them up or build arrays of them without decoding. Never interprets. Tested in `encode/tests.rs`.
 
 use std::ops::Range;
 
@@ -9,15 +9,22 @@ use super::value::Value;
 use crate::base::limits::LARGE_VALUE_BYTES;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink, Wire};
 
+#[cfg(test)]
+mod tests;
+
 /// Capacity kept by [`ReplyBuf::clear`]; what a burst took beyond is given back.
 const KEPT_BYTES: usize = 256 * 1024;
+/// Less that was written is not worth letting go of.
+const RELEASED_MIN: usize = 4 * 1024;
 
-/// Encoded replies: a buffer, with large shared values spliced in rather than copied. As a [`Buf`] it is what remains to be written.
+/// Encoded replies: a buffer, with large shared values spliced in rather than copied. As a [`Buf`] it is what remains to be written; what
+/// was written is let go of as it goes on.
 #[derive(Debug, Default)]
 pub struct ReplyBuf {
     wire: Wire,
     bytes: Vec<u8>,
     splices: Vec<Splice>,
+    /// Of the splices that are still held.
     spliced_bytes: usize,
     marks: Vec<Mark>,
     written: Position,
@@ -71,9 +78,32 @@ impl ReplyBuf {
         Some(self.marks.get(index)?.kind)
     }
 
-    /// All encoded bytes, written or not.
-    pub fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.spliced_bytes
+    /// Bytes it holds outside shared values.
+    pub fn copied_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Lets go of what was written, once that is as much as the rest: so each byte is moved once at most. Replies written in full are
+    /// forgotten, and the others have their indices moved down.
+    fn release(&mut self) {
+        let Position { bytes, splices, .. } = self.written;
+        let cost = |bytes, splices| bytes + splices * size_of::<Splice>();
+        let (gone, all) = (cost(bytes, splices), cost(self.bytes.len(), self.splices.len()));
+        if gone < RELEASED_MIN || gone < all / 2 {
+            return;
+        }
+        self.bytes.drain(..bytes);
+        self.bytes.shrink_to((2 * self.bytes.len()).max(KEPT_BYTES));
+        self.splices.drain(..splices);
+        self.splices.iter_mut().for_each(|splice| splice.before -= bytes);
+        let done = self.marks.partition_point(|mark| mark.end.bytes <= bytes && mark.end.splices <= splices);
+        self.marks.drain(..done);
+        for mark in &mut self.marks {
+            mark.end.bytes -= bytes;
+            mark.end.splices -= splices;
+        }
+        self.marks.shrink_to((2 * self.marks.len()).max(KEPT_BYTES / size_of::<Mark>()));
+        (self.written.bytes, self.written.splices) = (0, 0);
     }
 
     /// Empties it for the next batch.
@@ -264,8 +294,7 @@ impl ReplySink for ReplyBuf {
 
 impl Buf for ReplyBuf {
     fn remaining(&self) -> usize {
-        let spliced: usize = self.splices[self.written.splices..].iter().map(|splice| splice.value.len()).sum();
-        self.bytes.len() - self.written.bytes + spliced - self.written.into
+        self.bytes.len() - self.written.bytes + self.spliced_bytes - self.written.into
     }
 
     fn has_remaining(&self) -> bool {
@@ -286,9 +315,14 @@ impl Buf for ReplyBuf {
         while count > 0 {
             assert!(self.written != end, "advanced beyond the end");
             let taken = self.piece(self.written, end).len().min(count);
+            let before = self.written.splices;
             self.written = self.after(self.written, taken);
             count -= taken;
+            if self.written.splices > before {
+                self.spliced_bytes -= std::mem::take(&mut self.splices[before].value).len();
+            }
         }
+        self.release();
     }
 }
 
@@ -329,147 +363,4 @@ pub(super) fn line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.push(kind);
     out.extend_from_slice(text);
     out.extend_from_slice(b"\r\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn written(replies: &ReplyBuf) -> Vec<u8> {
-        replies.between(replies.written, replies.end()).flatten().copied().collect()
-    }
-
-    fn filled(replies: &[ReplyRef<'_>]) -> ReplyBuf {
-        let mut buf = ReplyBuf::new(Wire::Resp2);
-        for reply in replies {
-            buf.reply(reply.clone());
-        }
-        buf
-    }
-
-    #[test]
-    fn each_reply_has_its_bytes() {
-        let replies = [
-            ReplyRef::Ok,
-            ReplyRef::Null,
-            ReplyRef::Int(-7),
-            ReplyRef::Bulk(b"a\r\nb"),
-            ReplyRef::Simple("PONG".into()),
-            ReplyRef::Error("ERR x".into()),
-        ];
-        assert_eq!(written(&filled(&replies)), b"+OK\r\n$-1\r\n:-7\r\n$4\r\na\r\nb\r\n+PONG\r\n-ERR x\r\n");
-        let mut buf = ReplyBuf::new(Wire::Resp3);
-        buf.reply(ReplyRef::Null);
-        assert_eq!(written(&buf), b"_\r\n");
-    }
-
-    #[test]
-    fn a_large_shared_value_is_not_copied() {
-        let value = Bytes::from(vec![b'x'; LARGE_VALUE_BYTES]);
-        let buf = filled(&[ReplyRef::Int(1), ReplyRef::Shared(&value), ReplyRef::Int(2)]);
-        let pieces: Vec<_> = buf.slices(0..3).collect();
-        assert_eq!(pieces.len(), 3);
-        assert_eq!(pieces[1].as_ptr(), value.as_ptr());
-        assert_eq!(buf.slices_len(1..2), value.len() + 8 + 2);
-        assert_eq!(buf.len_bytes(), buf.remaining());
-    }
-
-    #[test]
-    fn arrays_are_built_of_encoded_replies() {
-        let other = filled(&[ReplyRef::Int(1), ReplyRef::Bulk(b"a"), ReplyRef::Null]);
-        let mut buf = ReplyBuf::new(Wire::Resp2);
-        buf.open_array(2);
-        buf.element(&other, 2);
-        buf.element(&other, 1);
-        buf.close(ReplyKind::Value);
-        assert_eq!(written(&buf), b"*2\r\n$-1\r\n$1\r\na\r\n");
-        assert_eq!((buf.replies(), buf.kind(0), other.kind(0)), (1, Some(ReplyKind::Value), Some(ReplyKind::Int(1))));
-    }
-
-    #[test]
-    fn clearing_leaves_nothing() {
-        let mut buf = filled(&[ReplyRef::Ok]);
-        buf.advance(2);
-        buf.clear();
-        assert!(!buf.has_remaining());
-        assert_eq!((buf.replies(), buf.len_bytes()), (0, 0));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Sample {
-        Int(i64),
-        Bulk(Vec<u8>),
-        Large(u8),
-        Encoded(u8),
-    }
-
-    fn sample() -> impl Strategy<Value = Sample> {
-        prop_oneof![
-            any::<i64>().prop_map(Sample::Int),
-            prop::collection::vec(any::<u8>(), 0..20).prop_map(Sample::Bulk),
-            any::<u8>().prop_map(Sample::Large),
-            any::<u8>().prop_map(Sample::Encoded),
-        ]
-    }
-
-    fn push(buf: &mut ReplyBuf, sample: &Sample) -> Vec<u8> {
-        match sample {
-            Sample::Int(n) => {
-                buf.reply(ReplyRef::Int(*n));
-                format!(":{n}\r\n").into_bytes()
-            }
-            Sample::Bulk(value) => {
-                buf.reply(ReplyRef::Bulk(value));
-                [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
-            }
-            Sample::Large(byte) => {
-                let value = Bytes::from(vec![*byte; LARGE_VALUE_BYTES]);
-                buf.reply(ReplyRef::Shared(&value));
-                [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat()
-            }
-            Sample::Encoded(byte) => {
-                let value = Bytes::from(vec![*byte; LARGE_VALUE_BYTES + 1]);
-                buf.push_encoded(value.clone(), ReplyKind::Value);
-                value.to_vec()
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn replies_survive_any_reordering_and_any_writes(
-            samples in prop::collection::vec(sample(), 1..8),
-            picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..6),
-            steps in prop::collection::vec(1usize..40_000, 1..20),
-        ) {
-            let mut source = ReplyBuf::new(Wire::Resp2);
-            let encoded: Vec<Vec<u8>> = samples.iter().map(|sample| push(&mut source, sample)).collect();
-            prop_assert_eq!(written(&source), encoded.concat());
-            let mut target = ReplyBuf::new(Wire::Resp2);
-            let mut expected = Vec::new();
-            for (a, b) in picks {
-                let (a, b) = (a.index(samples.len()), b.index(samples.len()));
-                let range = a.min(b)..a.max(b) + 1;
-                prop_assert_eq!(source.slices(range.clone()).flatten().copied().collect::<Vec<u8>>(), encoded[range.clone()].concat());
-                target.append(&source, range.clone());
-                expected.extend(encoded[range].concat());
-            }
-            prop_assert_eq!(target.remaining(), expected.len());
-            let mut out = Vec::new();
-            for step in steps.iter().cycle() {
-                let mut slices = [std::io::IoSlice::new(&[]); 4];
-                let filled = target.chunks_vectored(&mut slices);
-                let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(*step).collect();
-                out.extend_from_slice(&bytes);
-                target.advance(bytes.len());
-                prop_assert_eq!(target.remaining(), expected.len() - out.len());
-                if !target.has_remaining() {
-                    break;
-                }
-            }
-            prop_assert_eq!(out, expected);
-        }
-    }
 }

@@ -1,0 +1,166 @@
+//! Replies encoded, reordered, and written in pieces of any size.
+
+use super::*;
+use proptest::prelude::*;
+
+fn written(replies: &ReplyBuf) -> Vec<u8> {
+    replies.between(replies.written, replies.end()).flatten().copied().collect()
+}
+
+fn filled(replies: &[ReplyRef<'_>]) -> ReplyBuf {
+    let mut buf = ReplyBuf::new(Wire::Resp2);
+    for reply in replies {
+        buf.reply(reply.clone());
+    }
+    buf
+}
+
+#[test]
+fn each_reply_has_its_bytes() {
+    let replies = [
+        ReplyRef::Ok,
+        ReplyRef::Null,
+        ReplyRef::Int(-7),
+        ReplyRef::Bulk(b"a\r\nb"),
+        ReplyRef::Simple("PONG".into()),
+        ReplyRef::Error("ERR x".into()),
+    ];
+    assert_eq!(written(&filled(&replies)), b"+OK\r\n$-1\r\n:-7\r\n$4\r\na\r\nb\r\n+PONG\r\n-ERR x\r\n");
+    let mut buf = ReplyBuf::new(Wire::Resp3);
+    buf.reply(ReplyRef::Null);
+    assert_eq!(written(&buf), b"_\r\n");
+}
+
+#[test]
+fn a_large_shared_value_is_not_copied() {
+    let value = Bytes::from(vec![b'x'; LARGE_VALUE_BYTES]);
+    let buf = filled(&[ReplyRef::Int(1), ReplyRef::Shared(&value), ReplyRef::Int(2)]);
+    let pieces: Vec<_> = buf.slices(0..3).collect();
+    assert_eq!(pieces.len(), 3);
+    assert_eq!(pieces[1].as_ptr(), value.as_ptr());
+    assert_eq!(buf.slices_len(1..2), value.len() + 8 + 2);
+    assert_eq!((buf.copied_bytes(), buf.remaining()), (18, value.len() + 18));
+}
+
+#[test]
+fn arrays_are_built_of_encoded_replies() {
+    let other = filled(&[ReplyRef::Int(1), ReplyRef::Bulk(b"a"), ReplyRef::Null]);
+    let mut buf = ReplyBuf::new(Wire::Resp2);
+    buf.open_array(2);
+    buf.element(&other, 2);
+    buf.element(&other, 1);
+    buf.close(ReplyKind::Value);
+    assert_eq!(written(&buf), b"*2\r\n$-1\r\n$1\r\na\r\n");
+    assert_eq!((buf.replies(), buf.kind(0), other.kind(0)), (1, Some(ReplyKind::Value), Some(ReplyKind::Int(1))));
+}
+
+#[test]
+fn clearing_leaves_nothing() {
+    let mut buf = filled(&[ReplyRef::Ok]);
+    buf.advance(2);
+    buf.clear();
+    assert!(!buf.has_remaining());
+    assert_eq!((buf.replies(), buf.remaining()), (0, 0));
+}
+
+#[test]
+fn a_reader_that_is_never_quite_done_holds_up_nothing_but_what_it_has_yet_to_read() {
+    let (mut buf, value) = (ReplyBuf::new(Wire::Resp2), Bytes::from(vec![b'x'; LARGE_VALUE_BYTES]));
+    let round = value.len() + 10 + 8;
+    for n in 1i64..=10_000 {
+        buf.reply(ReplyRef::Shared(&value));
+        buf.reply(ReplyRef::Bulk(b"ab"));
+        assert_eq!(buf.kind(buf.replies() - 1), Some(ReplyKind::Value), "round {n}");
+        buf.advance(if n == 1 { 100 } else { round });
+        assert_eq!(buf.remaining(), round - 100);
+    }
+    assert!(buf.copied_bytes() < 3 * RELEASED_MIN && buf.replies() < 3 * RELEASED_MIN, "{}", buf.copied_bytes());
+    assert_eq!(written(&buf).len(), round - 100);
+}
+
+#[test]
+fn a_value_that_was_written_is_not_held() {
+    let value = Bytes::from(vec![b'x'; LARGE_VALUE_BYTES]);
+    let mut buf = filled(&[ReplyRef::Shared(&value), ReplyRef::Int(1)]);
+    assert!(!value.is_unique());
+    buf.advance(8 + value.len());
+    assert!(value.is_unique());
+    assert_eq!(written(&buf), b"\r\n:1\r\n");
+}
+
+#[derive(Clone, Debug)]
+enum Sample {
+    Int(i64),
+    Bulk(Vec<u8>),
+    Large(u8),
+    Encoded(u8),
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    prop_oneof![
+        any::<i64>().prop_map(Sample::Int),
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(Sample::Bulk),
+        any::<u8>().prop_map(Sample::Large),
+        any::<u8>().prop_map(Sample::Encoded),
+    ]
+}
+
+fn push(buf: &mut ReplyBuf, sample: &Sample) -> Vec<u8> {
+    match sample {
+        Sample::Int(n) => {
+            buf.reply(ReplyRef::Int(*n));
+            format!(":{n}\r\n").into_bytes()
+        }
+        Sample::Bulk(value) => {
+            buf.reply(ReplyRef::Bulk(value));
+            [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
+        }
+        Sample::Large(byte) => {
+            let value = Bytes::from(vec![*byte; LARGE_VALUE_BYTES]);
+            buf.reply(ReplyRef::Shared(&value));
+            [format!("${}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat()
+        }
+        Sample::Encoded(byte) => {
+            let value = Bytes::from(vec![*byte; LARGE_VALUE_BYTES + 1]);
+            buf.push_encoded(value.clone(), ReplyKind::Value);
+            value.to_vec()
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn replies_survive_any_reordering_and_any_writes(
+        samples in prop::collection::vec(sample(), 1..8),
+        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..6),
+        steps in prop::collection::vec(1usize..40_000, 1..20),
+    ) {
+        let mut source = ReplyBuf::new(Wire::Resp2);
+        let encoded: Vec<Vec<u8>> = samples.iter().map(|sample| push(&mut source, sample)).collect();
+        prop_assert_eq!(written(&source), encoded.concat());
+        let mut target = ReplyBuf::new(Wire::Resp2);
+        let mut expected = Vec::new();
+        for (a, b) in picks {
+            let (a, b) = (a.index(samples.len()), b.index(samples.len()));
+            let range = a.min(b)..a.max(b) + 1;
+            prop_assert_eq!(source.slices(range.clone()).flatten().copied().collect::<Vec<u8>>(), encoded[range.clone()].concat());
+            target.append(&source, range.clone());
+            expected.extend(encoded[range].concat());
+        }
+        prop_assert_eq!(target.remaining(), expected.len());
+        let mut out = Vec::new();
+        for step in steps.iter().cycle() {
+            let mut slices = [std::io::IoSlice::new(&[]); 4];
+            let filled = target.chunks_vectored(&mut slices);
+            let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(*step).collect();
+            out.extend_from_slice(&bytes);
+            target.advance(bytes.len());
+            prop_assert_eq!(target.remaining(), expected.len() - out.len());
+            if !target.has_remaining() {
+                break;
+            }
+        }
+        prop_assert_eq!(out, expected);
+    }
+}
