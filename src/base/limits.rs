@@ -56,10 +56,13 @@ pub const LEASE_STAMPS_MAX: Duration = Duration::from_millis(300);
 /// Leases a store remembers. One more, and the oldest is forgotten: its holder has to survey again.
 pub const LEASES_MAX: usize = 64 * 1024;
 
-/// A link with requests outstanding that stays silent for this long is given up, so that the next replica can serve within 300 ms.
+/// A link with requests outstanding on which no byte arrives for this long is given up, so that the next replica can serve within 300 ms.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_millis(200);
 /// A link that stays silent for this long is closed, and what was under way on it left to synchronisation.
 pub const LINK_STALL_MAX: Duration = Duration::from_secs(2);
+/// Slowest way to a peer that many bytes are not late on: half of 1 Gbit/s. A call behind more bytes than this arrives in the time of a
+/// silence may begin so much later.
+pub const LINK_BYTES_PER_SEC_MIN: u64 = 64 * 1024 * 1024;
 /// Time a dial may take.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// After a failed dial or a broken link the peer is passed over for this long.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::base::counters::Counter;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
-use crate::base::limits::LINK_SILENCE_MAX;
 use crate::base::op::{Op, OpRef};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -39,8 +39,8 @@ enum Met {
     Replies(ReplyBuf),
     /// Nothing was done: ask somebody else.
     Elsewhere,
-    /// Something may have been done, and there is no answer: ask somebody else, with the same ids.
-    Unknown,
+    /// Something may have been done, or begun with until then, and there is no answer: ask somebody else, with the same ids.
+    Unknown { until: Instant },
 }
 
 /// Executes all operations. One reply each, except that `all_or_none` has one for all.
@@ -55,7 +55,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
     let mut done: Vec<(ReplyBuf, Vec<usize>)> = Vec::new();
     for attempt in 0..ATTEMPTS_MAX {
         let view = desk.view.load_full();
-        let began = desk.clock.monotonic();
+        let mut begins_until = desk.clock.monotonic();
         let groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places), terms.level);
         let results = join_all(groups.into_iter().map(|(to, group, places)| {
             let view = &view;
@@ -77,9 +77,10 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
                     let doubtful = |n: usize| unknown.get(group_places[n]).is_some_and(|unknown| *unknown);
                     done.push((with_doubt(replies, doubtful, terms), group_places));
                 }
-                Met::Elsewhere | Met::Unknown => {
-                    for place in &group_places {
-                        unknown[*place] |= matches!(met, Met::Unknown);
+                Met::Elsewhere | Met::Unknown { .. } => {
+                    if let Met::Unknown { until } = met {
+                        begins_until = begins_until.max(until);
+                        group_places.iter().for_each(|place| unknown[*place] = true);
                     }
                     ops.ops.extend(group.ops);
                     ops.requests.extend(group.requests);
@@ -98,7 +99,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         }
         if ops.retry && terms.level != Level::One {
             // A link may break before the moment after which the other side must not begin. From then on it asks who else was.
-            tokio::time::sleep_until((began + LINK_SILENCE_MAX).min(terms.deadline)).await;
+            tokio::time::sleep_until(begins_until.min(terms.deadline)).await;
         }
     }
     if !ops.ops.is_empty() {
@@ -163,16 +164,16 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
     let answer = tokio::time::timeout_at(terms.deadline, desk.replication.send(call)).await;
     match answer {
         Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, (group.replies(), terms)),
-        Ok(Ok(Err(LinkError::Broken))) => {
+        Ok(Ok(Err(LinkError::Broken { within }))) => {
             desk.avoid(peer);
-            Met::Unknown
+            Met::Unknown { until: desk.clock.monotonic() + within }
         }
         Ok(Ok(Err(LinkError::Unreachable | LinkError::Busy))) => {
             desk.avoid(peer);
             Met::Elsewhere
         }
         Ok(Err(_)) => Met::Elsewhere,
-        Err(_) => Met::Unknown,
+        Err(_) => Met::Unknown { until: terms.deadline },
     }
 }
 
@@ -182,12 +183,14 @@ fn borrow(op: &Op) -> OpRef<'_> {
 
 /// Takes the replies out of the frame that answered.
 fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, (wanted, terms): (usize, Terms)) -> Met {
+    // It is over, whatever it came to.
+    let unreadable = || Met::Unknown { until: desk.clock.monotonic() };
     match frame::decode(payload) {
         Ok(Native::Forwarded { result: Ok(Replies { marks, bytes }), .. }) if marks.len() == wanted => {
             let mut replies = ReplyBuf::new(terms.wire);
             let mut start = 0;
             for (end, kind) in marks {
-                let Some(reply) = bytes.get(start..end as usize) else { return Met::Unknown };
+                let Some(reply) = bytes.get(start..end as usize) else { return unreadable() };
                 replies.push_encoded(frame::share(payload, reply), kind);
                 start = end as usize;
             }
@@ -200,7 +203,7 @@ fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, (wanted, terms)
             desk.avoid(peer);
             Met::Elsewhere
         }
-        _ => Met::Unknown,
+        _ => unreadable(),
     }
 }
 

@@ -40,7 +40,7 @@ impl One {
         let ring = Arc::new(Ring::build(&membership));
         let view = Arc::new(Cartographer::new(id("a")).draw(&membership, ring, &BTreeMap::new()));
         let identity = Identity { net: Net::Os, cluster: "c".parse().expect("a name"), node: id("a"), incarnation: 10 };
-        let replication = Replication::new(identity, view.clone()).start();
+        let replication = Replication::new(identity, Clock::starting_at(NOW), view.clone()).start();
         let core =
             StoreConfig { shard: 0, shards: 1, memory_bytes_max: 0, evict: true, value_bytes_max: 1024, hash_seed: 1 };
         let core = Store::new(core, Hlc::new(id("a").origin(10), 500));
