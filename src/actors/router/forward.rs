@@ -1,5 +1,5 @@
 //! Sends each operation to its coordinator, here or one hop away, and on to the next replica when that one can't be reached. A repeated
-//! operation keeps its request id, so that it counts once. Never executes anything.
+//! operation keeps its request id, so that it counts once. Never executes anything. How a group is parted into calls is tested below.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::base::counters::Counter;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
+use crate::base::limits::{BATCH_OPS_MAX, FRAME_BYTES_MAX};
 use crate::base::op::{Op, OpRef};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -28,6 +29,17 @@ use super::{Desk, Ops, Terms, coordinate};
 const ATTEMPTS_MAX: u32 = 12;
 /// Wait before a member is asked again that was asked before.
 const PAUSE: Duration = Duration::from_millis(15);
+
+/// Bytes of one call, unless a single operation is larger.
+const CALL_BYTES_TARGET: usize = 16 * 1024 * 1024;
+/// Operations of one call. It bounds an answer of small values; what larger ones come to only the answering side knows.
+const CALL_OPS_MAX: usize = 4 * BATCH_OPS_MAX;
+/// An operation without its key and value: its act, its number, its lengths.
+const OP_BYTES_BESIDES: usize = 64;
+/// Bytes of operations that can't be parted: what a frame takes, with room for its head.
+const ALL_OR_NONE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
+const TOO_LARGE_FOR_ALL_OR_NONE: &str =
+    "ERR the keys and values together exceed what one member can be asked to set at once, nothing was done";
 
 /// First words of replies that say nothing was done for reasons of the moment.
 const REFUSALS: [&str; 4] = ["-NOQUORUM", "-TIMEOUT", "-BUSY", "-SHUTDOWN"];
@@ -60,18 +72,18 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         let results = join_all(groups.into_iter().map(|(to, group, places)| {
             let view = &view;
             async move {
-                let met = match to {
-                    None => Met::Elsewhere,
+                match to {
+                    None => vec![(Met::Elsewhere, group, places)],
                     Some(peer) if peer == view.me => {
-                        Met::Replies(coordinate::all_here(desk, view, group.clone(), terms).await)
+                        let replies = coordinate::all_here(desk, view, group.clone(), terms).await;
+                        vec![(Met::Replies(replies), group, places)]
                     }
-                    Some(peer) => send(desk, view, peer, &group, terms).await,
-                };
-                (met, group, places)
+                    Some(peer) => in_calls(desk, view, peer, (group, places), terms).await,
+                }
             }
         }))
         .await;
-        for (met, group, group_places) in results {
+        for (met, group, group_places) in results.into_iter().flatten() {
             match met {
                 Met::Replies(replies) => {
                     let doubtful = |n: usize| unknown.get(group_places[n]).is_some_and(|unknown| *unknown);
@@ -143,6 +155,56 @@ fn split(
         group_places.push(place);
     }
     groups.into_iter().map(|((to, _), (group, places))| (to, group, places)).collect()
+}
+
+/// Sends a group in calls of bounded size, one after another: the receiver works on calls at the same time, and the operations on one key
+/// must keep their order. For the same reason nothing is sent after a call that has no answer.
+async fn in_calls(
+    desk: &Desk,
+    view: &View,
+    peer: PeerIx,
+    (group, places): (Ops, Vec<usize>),
+    terms: Terms,
+) -> Vec<(Met, Ops, Vec<usize>)> {
+    let (all_or_none, retry, begun_ms) = (group.all_or_none, group.retry, group.begun_ms);
+    let lengths = if all_or_none { vec![group.ops.len()] } else { call_lengths(&group.ops) };
+    if all_or_none && group.ops.iter().map(op_bytes).sum::<usize>() > ALL_OR_NONE_BYTES_MAX {
+        let mut refusal = ReplyBuf::new(terms.wire);
+        refusal.reply(ReplyRef::Error(TOO_LARGE_FOR_ALL_OR_NONE.into()));
+        return vec![(Met::Replies(refusal), group, places)];
+    }
+    let (mut ops, mut requests, mut places) = (group.ops.into_iter(), group.requests.into_iter(), places.into_iter());
+    let mut done = Vec::with_capacity(lengths.len());
+    let mut is_answered = true;
+    for length in lengths {
+        let (ops, requests) = (ops.by_ref().take(length).collect(), requests.by_ref().take(length).collect());
+        let group = Ops { ops, requests, all_or_none, retry, begun_ms };
+        let met = if is_answered { send(desk, view, peer, &group, terms).await } else { Met::Elsewhere };
+        is_answered = matches!(met, Met::Replies(_));
+        done.push((met, group, places.by_ref().take(length).collect()));
+    }
+    done
+}
+
+/// How many operations each call takes: as many as fit both bounds, and at least one.
+fn call_lengths(ops: &[Op]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    let (mut length, mut bytes) = (0, 0);
+    for op in ops {
+        if length > 0 && (length == CALL_OPS_MAX || bytes + op_bytes(op) > CALL_BYTES_TARGET) {
+            lengths.push(length);
+            (length, bytes) = (0, 0);
+        }
+        length += 1;
+        bytes += op_bytes(op);
+    }
+    lengths.push(length);
+    lengths
+}
+
+/// What an operation takes in a call, or a little less than this.
+fn op_bytes(op: &Op) -> usize {
+    op.key.len() + op.value.len() + OP_BYTES_BESIDES
 }
 
 async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms) -> Met {
@@ -259,4 +321,72 @@ fn in_order(mut done: Vec<(ReplyBuf, Vec<usize>)>, total: usize, terms: Terms) -
         out.append(&done[group].0, n..n + 1);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+    use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
+    use crate::base::reply::Wire;
+    use proptest::prelude::*;
+
+    const EMPTY: Forward<'_> = Forward {
+        epoch: 1,
+        timeout_ms: 1,
+        level: Level::One,
+        wire: Wire::Resp2,
+        router: 1,
+        all_or_none: false,
+        retry: false,
+        begun_ms: 1,
+        ops: Vec::new(),
+    };
+
+    fn set(value_bytes: usize) -> Op {
+        let act = Act::Set { expiry: Expiry::Clear, when: When::Always, answer: SetAnswer::Done, flags: 0 };
+        Op { key: Bytes::from_static(b"key"), act, value: vec![0; value_bytes].into() }
+    }
+
+    #[test]
+    fn a_group_goes_in_calls_of_bounded_bytes_and_operations() {
+        const MIB: usize = 1024 * 1024;
+        let large = vec![set(9 * MIB); 3];
+        assert_eq!(call_lengths(&large), [1, 1, 1], "none fits beside another");
+        assert_eq!(call_lengths(&[set(64 * MIB), set(1), set(1), set(64 * MIB)]), [1, 2, 1]);
+        assert_eq!(call_lengths(&vec![set(0); 2 * CALL_OPS_MAX + 1]), [CALL_OPS_MAX, CALL_OPS_MAX, 1]);
+    }
+
+    #[test]
+    fn the_largest_single_operation_fits_a_frame() {
+        let op = Op { key: vec![0; KEY_BYTES_MAX].into(), ..set(0) };
+        assert!(op_bytes(&op) + VALUE_BYTES_MAX <= ALL_OR_NONE_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_operation_takes_no_more_than_is_reckoned() {
+        let at = Deadline::At(i64::MIN);
+        let until =
+            Act::Set { expiry: Expiry::Until(at), when: When::Present, answer: SetAnswer::Old, flags: u32::MAX };
+        for act in [until, Act::IncrFloat { by: 0.1 }, Act::GetRange { start: i64::MIN, end: i64::MIN }] {
+            let op = Op { act, ..set(300) };
+            let call = |ops| Call::forward(&Forward { ops, ..EMPTY }).bytes();
+            assert!(call(vec![(u64::MAX, borrow(&op))]) - call(Vec::new()) <= op_bytes(&op));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn calls_take_all_operations_in_bounds(sizes in prop::collection::vec(0usize..CALL_BYTES_TARGET / 3, 1..12)) {
+            let ops: Vec<Op> = sizes.iter().map(|size| set(*size)).collect();
+            let lengths = call_lengths(&ops);
+            prop_assert_eq!(lengths.iter().sum::<usize>(), ops.len());
+            let mut ops = &ops[..];
+            for length in lengths {
+                let (call, rest) = ops.split_at(length);
+                prop_assert!(length > 0 && call.iter().map(op_bytes).sum::<usize>() <= CALL_BYTES_TARGET);
+                ops = rest;
+            }
+        }
+    }
 }
