@@ -36,8 +36,9 @@ pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;
 /// A sender closes a frame at this size, unless one entry is larger.
 pub const FRAME_BYTES_TARGET: usize = 256 * 1024;
-/// Unsent or unacknowledged replication per peer and data arbiter. Beyond it writes to that peer are dropped and counted, and
-/// its partitions marked for synchronisation.
+/// Unsent or unacknowledged replication per peer and data arbiter. A batch that finds as much is dropped for that peer and counted, and
+/// its partitions marked for synchronisation; one that finds less passes whole, whatever its size, which the permits at the door bound. So an
+/// outbox holds at most this and one batch.
 pub const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Recent request ids an owner remembers for retries of what must not happen twice.
@@ -82,5 +83,7 @@ pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const EXPIRY_KEYS_PER_TURN: usize = 2_000;
 /// Entries one synchronisation answer carries.
 pub const SYNC_ENTRIES_PER_FRAME: usize = 2_000;
+/// Bytes from which on a synchronisation answer, or what is pushed at once, ends.
+pub const SYNC_BYTES_PER_FRAME: usize = 16 * 1024 * 1024;
 /// Largest datagram the gossip sends: fits an Ethernet frame with every tunnel header in use.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;

@@ -2,7 +2,7 @@
 //! other actors make to peers. Never decides who owns a key or what a key holds. The rules live in `cluster::outbox` and
 //! `cluster::tally`; the bytes in `link`. Exercised by the simulation.
 //!
-//! Bounds: `OUTBOX_BYTES_MAX` per peer for entries, `CALLS_MAX` calls per peer.
+//! Bounds: `OUTBOX_BYTES_MAX` and one batch per peer for entries, `CALLS_MAX` calls per peer.
 
 mod link;
 mod messages;
@@ -187,6 +187,10 @@ impl Replication {
         id
     }
 
+    fn begin_batch(&mut self) {
+        self.outlets.values_mut().for_each(Outlet::begin_batch);
+    }
+
     fn flush(&mut self) {
         for outlet in self.outlets.values_mut() {
             outlet.flush();
@@ -310,6 +314,7 @@ impl Handler<Replicate> for Replication {
             let astray = sent.records.iter().filter(|record| !current(record)).map(|record| record.op).collect();
             self.count(sent.records.iter().map(tally).collect(), astray, commit)
         });
+        self.begin_batch();
         let mut start = 0;
         for (n, record) in sent.records.iter().enumerate() {
             let ticket = pending.map(|tally| Ticket { tally, op: u32::try_from(n).expect("batches are bounded") });
@@ -337,6 +342,7 @@ impl Handler<Push> for Replication {
         let (commit, committed) = oneshot::channel();
         let alone = || Tally::new(Required::one_of(push.peer));
         let id = self.count(push.records.iter().map(|record| (alone(), record.op)).collect(), Vec::new(), commit);
+        self.begin_batch();
         let mut start = 0;
         for (n, record) in push.records.iter().enumerate() {
             let ticket = Ticket { tally: id, op: u32::try_from(n).expect("pages are bounded") };

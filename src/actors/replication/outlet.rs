@@ -173,9 +173,19 @@ impl Outlet {
         self.outbox.lose_all()
     }
 
+    /// The records posted from now on belong to one batch.
+    pub(super) fn begin_batch(&mut self) {
+        self.outbox.begin_batch();
+    }
+
     pub(super) fn post(&mut self, record: &[u8], posted: Posted, now: Moment) -> bool {
         self.note_start(now);
-        self.outbox.post(record, posted)
+        let taken = self.outbox.post(record, posted);
+        if self.outbox.is_ripe() {
+            // However large the batch, its frames are not.
+            self.flush_now();
+        }
+        taken
     }
 
     pub(super) fn mark_diverged(&mut self, partition: Partition) {
