@@ -336,8 +336,8 @@ fn start_data(
     let shards = u16::try_from(homes.len()).expect("fewer threads than partitions");
     let mut local = Local { stores: Vec::new(), replications: Vec::new() };
     for home in homes {
-        let (identity, drawn) = (identity.clone(), view.load_full());
-        let replication = home.start(move |_| Replication::new(identity, drawn));
+        let (identity, clock, drawn) = (identity.clone(), world.clock, view.load_full());
+        let replication = home.start(move |_| Replication::new(identity, clock, drawn));
         local.replications.push(replication);
     }
     for (shard, home) in (0u16..).zip(homes) {

@@ -51,8 +51,9 @@ pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;
 pub const MEMBERSHIP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A sender closes a frame at this size, unless one entry is larger.
 pub const FRAME_BYTES_TARGET: usize = 256 * 1024;
-/// Unsent or unacknowledged replication per peer and data arbiter. Beyond it writes to that peer are dropped and counted, and
-/// its partitions marked for synchronisation.
+/// Unsent or unacknowledged replication per peer and data arbiter. A batch that finds as much is dropped for that peer and counted, and
+/// its partitions marked for synchronisation; one that finds less passes whole, whatever its size, which the permits at the door bound. So an
+/// outbox holds at most this and one batch.
 pub const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Recent request ids an owner remembers for retries of what must not happen twice.
@@ -75,10 +76,13 @@ pub const LEASE_STAMPS_MAX: Duration = Duration::from_millis(300);
 /// Leases a store remembers. One more, and the oldest is forgotten: its holder has to survey again.
 pub const LEASES_MAX: usize = 64 * 1024;
 
-/// A link with requests outstanding that stays silent for this long is given up, so that the next replica can serve within 300 ms.
+/// A link with requests outstanding on which no byte arrives for this long is given up, so that the next replica can serve within 300 ms.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_millis(200);
 /// A link that stays silent for this long is closed, and what was under way on it left to synchronisation.
 pub const LINK_STALL_MAX: Duration = Duration::from_secs(2);
+/// Slowest way to a peer that many bytes are not late on: half of 1 Gbit/s. A call behind more bytes than this arrives in the time of a
+/// silence may begin so much later.
+pub const LINK_BYTES_PER_SEC_MIN: u64 = 64 * 1024 * 1024;
 /// Time a dial may take.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// After a failed dial or a broken link the peer is passed over for this long.
@@ -98,5 +102,7 @@ pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub const EXPIRY_KEYS_PER_TURN: usize = 2_000;
 /// Entries one synchronisation answer carries.
 pub const SYNC_ENTRIES_PER_FRAME: usize = 2_000;
+/// Bytes from which on a synchronisation answer, or what is pushed at once, ends.
+pub const SYNC_BYTES_PER_FRAME: usize = 16 * 1024 * 1024;
 /// Largest datagram the gossip sends: fits an Ethernet frame with every tunnel header in use.
 pub const DATAGRAM_BYTES_MAX: usize = 1_200;

@@ -4,6 +4,7 @@
 mod assignment;
 mod balance;
 pub mod gossip;
+pub mod link;
 pub mod membership;
 pub mod outbox;
 pub mod partition_set;

@@ -1,14 +1,17 @@
-//! What one replica has yet to receive or to acknowledge. Bounded in bytes; what does not fit, or is lost with a link, is remembered as
+//! What one replica has yet to receive or to acknowledge. Bounded in bytes, beyond which goes at most one batch; what does not fit, or is lost with a link, is remembered as
 //! partitions to synchronise. Never does I/O. Tested below.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::base::limits::FRAME_BYTES_TARGET;
+use crate::base::limits::{FRAME_BYTES_MAX, FRAME_BYTES_TARGET};
 use crate::base::slot::Partition;
 
 use super::partition_set::PartitionSet;
+
+/// Longest record, with its value and the reply it may bring along: what a frame takes, with room for its head.
+const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX - 64;
 
 /// Links a record to whoever counts its acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Frame {
 pub struct Outbox {
     bytes_max: usize,
     bytes: usize,
+    /// Whether the batch that is being posted began below the bound.
+    admits: bool,
     next_sequence: u64,
     open: Vec<u8>,
     open_records: Vec<Posted>,
@@ -60,11 +65,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one that holds at most `bytes_max` bytes unsent and unacknowledged.
+    /// An empty one that takes no batch while it holds `bytes_max` bytes unsent and unacknowledged.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
             bytes: 0,
+            admits: true,
             next_sequence: 1,
             open: Vec::new(),
             open_records: Vec::new(),
@@ -73,10 +79,17 @@ impl Outbox {
         }
     }
 
-    /// Adds an encoded record. False if there was no room: the record is dropped and its partition marked diverged.
+    /// The records posted from now on belong to one batch, which passes whole if there is any room now: its writes succeed or fail
+    /// together, and however large it is, it passes as soon as what was before it has been taken. So the outbox holds at most its bound
+    /// and one batch.
+    pub fn begin_batch(&mut self) {
+        self.admits = self.bytes < self.bytes_max;
+    }
+
+    /// Adds an encoded record. False if there was no room, or it is too long for any frame: the record is dropped and its partition marked
+    /// diverged.
     pub fn post(&mut self, record: &[u8], posted: Posted) -> bool {
-        // A record larger than the outbox may pass when it is alone: values are bounded elsewhere.
-        if self.bytes > 0 && self.bytes + record.len() > self.bytes_max {
+        if !self.admits || record.len() > RECORD_BYTES_MAX {
             self.diverged.insert(posted.partition);
             return false;
         }
@@ -170,17 +183,25 @@ mod tests {
     #[test]
     fn a_full_outbox_drops_the_record_and_marks_its_partition() {
         let mut outbox = Outbox::new(10);
-        assert!(outbox.post(b"12345678", posted(1)));
+        assert!(outbox.post(b"1234567890", posted(1)));
+        outbox.begin_batch();
         assert!(!outbox.post(b"123", posted(2)));
         assert_eq!(outbox.take_diverged().iter().collect::<Vec<_>>(), [Partition(2)]);
         assert!(outbox.take_diverged().is_empty());
     }
 
     #[test]
-    fn a_record_larger_than_the_outbox_passes_alone() {
+    fn a_batch_that_begins_with_room_passes_whole_and_the_next_does_not() {
         let mut outbox = Outbox::new(10);
-        assert!(outbox.post(&[0; 50], posted(1)));
+        outbox.begin_batch();
+        assert!((0..3).all(|_| outbox.post(b"12345678", posted(1))));
+        outbox.begin_batch();
         assert!(!outbox.post(b"1", posted(1)));
+        let sealed = outbox.seal().expect("records wait");
+        outbox.acknowledged(sealed.sequence);
+        assert!(!outbox.post(b"1", posted(1)), "room in the middle of a batch would let half of it pass");
+        outbox.begin_batch();
+        assert!(outbox.post(b"1", posted(1)));
     }
 
     #[test]
@@ -198,13 +219,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_are_those_not_yet_acknowledged(steps in prop::collection::vec((0u8..3, 1usize..40), 1..200)) {
+        fn bytes_are_those_not_yet_acknowledged(steps in prop::collection::vec((0u8..4, 1usize..200), 1..200)) {
             let mut outbox = Outbox::new(500);
             let (mut open, mut sent) = (0usize, std::collections::VecDeque::new());
+            let mut fits = true;
             for (step, size) in steps {
                 match step {
+                    3 => {
+                        fits = outbox.bytes() < 500;
+                        outbox.begin_batch();
+                    }
                     0 => {
-                        let fits = outbox.bytes() == 0 || outbox.bytes() + size <= 500;
                         prop_assert_eq!(outbox.post(&vec![0; size], posted(0)), fits);
                         open += if fits { size } else { 0 };
                     }

@@ -1,24 +1,29 @@
 //! The I/O of one link: dials a peer, shakes hands, then carries frames both ways until either side ends. Decides nothing; what happens
-//! is told to the replication actor. Exercised by the simulation.
+//! is told to the replication actor. What counts as a sign of life is tested below, the rest by the simulation.
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
-use actix::Addr;
+use actix::{Addr, Message as ActixMessage};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::Instant;
 
+use crate::actors::clock::Clock;
 use crate::base::id::{ClusterName, NodeId};
 use crate::base::limits::{DIAL_TIMEOUT, FRAME_BYTES_MAX, READ_CHUNK_BYTES};
+use crate::cluster::link::Moment;
 use crate::cluster::view::PeerIx;
 use crate::net::write::write_chunks;
 use crate::net::{Net, Stream};
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{Hello, Message, PREFACE, PeerHello};
 
-use super::{LinkDown, LinkFrames, LinkUp, Replication};
+use super::Replication;
 
 /// Frames handed to the actor at once, and joined into one write.
 const FRAMES_PER_TURN: usize = 256;
@@ -27,6 +32,7 @@ const FRAMES_PER_TURN: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
     pub(super) net: Net,
+    pub(super) clock: Clock,
     pub(super) address: SocketAddr,
     pub(super) cluster: ClusterName,
     pub(super) me: NodeId,
@@ -35,6 +41,55 @@ pub(super) struct Dial {
     pub(super) expects_incarnation: u64,
     pub(super) peer: PeerIx,
     pub(super) generation: u64,
+}
+
+/// The peer has greeted.
+#[derive(ActixMessage)]
+#[rtype(result = "()")]
+pub(super) struct LinkUp {
+    pub(super) peer: PeerIx,
+    pub(super) generation: u64,
+    /// What the peer's clock showed before `at`.
+    pub(super) their_ms: u64,
+    pub(super) at: Moment,
+}
+
+/// The link has ended.
+#[derive(ActixMessage)]
+#[rtype(result = "()")]
+pub(super) struct LinkDown {
+    pub(super) peer: PeerIx,
+    pub(super) generation: u64,
+    pub(super) was_open: bool,
+    pub(super) reason: String,
+}
+
+/// Frames have arrived.
+#[derive(ActixMessage)]
+#[rtype(result = "()")]
+pub(super) struct LinkFrames {
+    pub(super) peer: PeerIx,
+    pub(super) generation: u64,
+    pub(super) frames: Vec<Bytes>,
+}
+
+/// What the link's owner sees of its I/O without being told.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    /// The last sign of life of the peer.
+    alive_at: Cell<Moment>,
+    /// Bytes of frames that the kernel has taken.
+    written: Cell<u64>,
+}
+
+impl Pulse {
+    pub(super) fn alive_at(&self) -> Moment {
+        self.alive_at.get()
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.get()
+    }
 }
 
 /// Why a link is no more. Whatever was under way on it may or may not have been done.
@@ -53,13 +108,13 @@ pub(super) enum LinkEnd {
 }
 
 /// Runs the link to its end; dropping the sender of `frames` ends it.
-pub(super) async fn run(dial: Dial, frames: UnboundedReceiver<Bytes>, owner: Addr<Replication>) {
+pub(super) async fn run(dial: Dial, pulse: Rc<Pulse>, frames: UnboundedReceiver<Bytes>, owner: Addr<Replication>) {
     let (peer, generation) = (dial.peer, dial.generation);
     let opened = tokio::time::timeout(DIAL_TIMEOUT, open(&dial)).await.unwrap_or_else(|_| Err(timed_out()));
     let (was_open, end) = match opened {
         Ok((stream, rest, their_ms)) => {
-            owner.do_send(LinkUp { peer, generation, their_ms, at: Instant::now() });
-            (true, carry(stream, rest, frames, &dial, &owner).await)
+            owner.do_send(LinkUp { peer, generation, their_ms, at: dial.clock.uptime() });
+            (true, carry(stream, rest, frames, (&dial, &pulse), &owner).await)
         }
         Err(end) => (false, Err(end)),
     };
@@ -101,12 +156,13 @@ async fn carry(
     stream: Stream,
     rest: BytesMut,
     frames: UnboundedReceiver<Bytes>,
-    dial: &Dial,
+    (dial, pulse): (&Dial, &Rc<Pulse>),
     owner: &Addr<Replication>,
 ) -> Result<(), LinkEnd> {
     let (from, to) = tokio::io::split(stream);
+    let to = Paced { to, pulse: pulse.clone(), clock: dial.clock, waited: false };
     tokio::select! {
-        end = read(from, rest, dial, owner) => end,
+        end = read(from, rest, (dial, pulse), owner) => end,
         end = write(to, frames) => end,
     }
 }
@@ -114,7 +170,7 @@ async fn carry(
 async fn read(
     mut from: impl AsyncRead + Unpin,
     mut buf: BytesMut,
-    dial: &Dial,
+    (dial, pulse): (&Dial, &Pulse),
     owner: &Addr<Replication>,
 ) -> Result<(), LinkEnd> {
     loop {
@@ -129,6 +185,8 @@ async fn read(
         if from.read_buf(&mut buf).await? == 0 {
             return Ok(());
         }
+        // Any byte will do: a large frame may take longer to cross than a peer may be silent.
+        pulse.alive_at.set(dial.clock.uptime());
     }
 }
 
@@ -138,4 +196,68 @@ async fn write(mut to: impl AsyncWrite + Unpin, mut frames: UnboundedReceiver<By
         write_chunks(&mut to, &mut chunks).await?;
     }
     Ok(())
+}
+
+/// Notes what is written, and when the peer made room for it. What the kernel takes at once says nothing of the peer; what had to wait
+/// goes on only because the peer's side took something.
+struct Paced<W> {
+    to: W,
+    pulse: Rc<Pulse>,
+    clock: Clock,
+    waited: bool,
+}
+
+impl<W> Paced<W> {
+    fn note(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let waited = std::mem::replace(&mut self.waited, written.is_pending());
+        let written = ready!(written)?;
+        self.pulse.written.set(self.pulse.written.get() + written as u64);
+        if waited {
+            self.pulse.alive_at.set(self.clock.uptime());
+        }
+        Poll::Ready(Ok(written))
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Paced<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.to).poll_write(cx, buf);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.to).poll_write_vectored(cx, slices);
+        self.note(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_is_a_sign_of_life_only_if_it_had_to_wait() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let pulse = Rc::new(Pulse::default());
+        let mut to = Paced { to: near, pulse: pulse.clone(), clock: Clock::os(), waited: false };
+        to.write_all(&[1; 64]).await.expect("there is room");
+        assert_eq!((pulse.written(), pulse.alive_at()), (64, Moment::ZERO), "nobody has read yet");
+        let mut taken = [0; 64];
+        let (wrote, read) = tokio::join!(to.write_all(&[2; 10]), far.read_exact(&mut taken));
+        assert!(wrote.is_ok() && read.is_ok());
+        assert_eq!(pulse.written(), 74);
+        assert!(pulse.alive_at() > Moment::ZERO);
+    }
 }

@@ -22,9 +22,12 @@ pub enum LinkError {
     /// It was never sent: nothing was done.
     #[error("the member can't be reached")]
     Unreachable,
-    /// It was sent, and the link broke: it may have been done.
+    /// It was sent, and the link broke or fell silent: it may have been done.
     #[error("the link to the member broke")]
-    Broken,
+    Broken {
+        /// The peer may still begin with it for this long.
+        within: Duration,
+    },
     /// Too many calls to this peer are under way: nothing was done.
     #[error("too many requests are under way to the member")]
     Busy,

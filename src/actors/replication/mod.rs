@@ -2,7 +2,7 @@
 //! other actors make to peers. Never decides who owns a key or what a key holds. The rules live in `cluster::outbox` and
 //! `cluster::tally`; the bytes in `link`. Exercised by the simulation.
 //!
-//! Bounds: `OUTBOX_BYTES_MAX` per peer for entries, `CALLS_MAX` calls per peer.
+//! Bounds: `OUTBOX_BYTES_MAX` and one batch per peer for entries, `CALLS_MAX` calls per peer.
 
 mod link;
 mod messages;
@@ -15,10 +15,11 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
 use crate::base::id::{ClusterName, NodeId};
+use crate::base::limits::REQUEST_TIMEOUT;
+use crate::cluster::link::{Finding, Moment};
 use crate::cluster::outbox::{Posted, Ticket};
 use crate::cluster::tally::{Progress, Tally};
 use crate::cluster::view::{Liveness, Peer, PeerIx, Required, View};
@@ -26,8 +27,10 @@ use crate::net::Net;
 use crate::protocol::native::Message as Native;
 use crate::protocol::native::frame;
 
+use self::link::{LinkDown, LinkFrames, LinkUp};
 pub use self::messages::*;
 use self::outlet::{Outlet, Verdict};
+use super::clock::Clock;
 use super::gossip::Doubt;
 
 /// How often silent links are looked at, while anything is outstanding.
@@ -46,33 +49,6 @@ pub struct Identity {
     pub incarnation: u64,
 }
 
-#[derive(Message)]
-#[rtype(result = "()")]
-struct LinkUp {
-    peer: PeerIx,
-    generation: u64,
-    /// What the peer's clock showed before `at`.
-    their_ms: u64,
-    at: Instant,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct LinkDown {
-    peer: PeerIx,
-    generation: u64,
-    was_open: bool,
-    reason: String,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct LinkFrames {
-    peer: PeerIx,
-    generation: u64,
-    frames: Vec<Bytes>,
-}
-
 /// One [`Replicate`] or [`Push`] whose acknowledgements are counted.
 struct Pending {
     tallies: Vec<(Tally, u32)>,
@@ -84,6 +60,7 @@ struct Pending {
 /// The actor.
 pub struct Replication {
     identity: Identity,
+    clock: Clock,
     view: Arc<View>,
     outlets: BTreeMap<PeerIx, Outlet>,
     pending: BTreeMap<u64, Pending>,
@@ -96,9 +73,10 @@ pub struct Replication {
 
 impl Replication {
     /// The sender of one data arbiter.
-    pub fn new(identity: Identity, view: Arc<View>) -> Self {
+    pub fn new(identity: Identity, clock: Clock, view: Arc<View>) -> Self {
         Self {
             identity,
+            clock,
             view,
             outlets: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -116,11 +94,14 @@ impl Replication {
         let address = known.address?;
         let outlet = self.outlets.entry(peer).or_default();
         if !outlet.is_linked() {
-            if !outlet.may_dial() {
+            let now = self.clock.uptime();
+            if !outlet.may_dial(now) {
                 return None;
             }
+            let (generation, pulse, frames) = outlet.dial(now);
             let dial = link::Dial {
                 net: self.identity.net,
+                clock: self.clock,
                 address,
                 cluster: self.identity.cluster.clone(),
                 me: self.identity.node.clone(),
@@ -128,20 +109,19 @@ impl Replication {
                 expects: known.member.id.clone(),
                 expects_incarnation: known.member.incarnation,
                 peer,
-                generation: outlet.next_generation(),
+                generation,
             };
-            let frames = outlet.dial();
-            actix::spawn(link::run(dial, frames, ctx.address()));
+            actix::spawn(link::run(dial, pulse, frames, ctx.address()));
         }
         self.watch(ctx);
         self.outlets.get_mut(&peer)
     }
 
     fn post(&mut self, peer: PeerIx, record: &[u8], posted: Posted, ctx: &mut Context<Self>) -> bool {
-        let alive = self.view.is_alive(peer);
+        let (alive, now) = (self.view.is_alive(peer), self.clock.uptime());
         // A record without bytes was too much for any outbox.
-        let taken =
-            alive && !record.is_empty() && self.outlet(peer, ctx).is_some_and(|outlet| outlet.post(record, posted));
+        let takes = alive && !record.is_empty();
+        let taken = takes && self.outlet(peer, ctx).is_some_and(|outlet| outlet.post(record, posted, now));
         if taken {
             self.counters.inc(Counter::EntriesSent);
             self.counters.add(Counter::ReplicationBytes, record.len() as u64);
@@ -209,6 +189,10 @@ impl Replication {
         id
     }
 
+    fn begin_batch(&mut self) {
+        self.outlets.values_mut().for_each(Outlet::begin_batch);
+    }
+
     fn flush(&mut self) {
         for outlet in self.outlets.values_mut() {
             outlet.flush();
@@ -219,25 +203,26 @@ impl Replication {
     fn watch(&mut self, ctx: &mut Context<Self>) {
         if !self.watching {
             self.watching = true;
-            let expected = Instant::now() + WATCH_EVERY;
+            let begun = self.clock.uptime();
             ctx.run_later(WATCH_EVERY, move |actor, ctx| {
                 actor.watching = false;
-                if expected.elapsed() > WATCH_EVERY {
-                    actor.outlets.values_mut().for_each(Outlet::excuse);
+                let now = actor.clock.uptime();
+                if now > begun + 2 * WATCH_EVERY {
+                    actor.outlets.values_mut().for_each(|outlet| outlet.excuse(now));
                 }
-                actor.look(ctx);
+                actor.look(now, ctx);
             });
         }
     }
 
-    fn look(&mut self, ctx: &mut Context<Self>) {
+    fn look(&mut self, now: Moment, ctx: &mut Context<Self>) {
         let (mut silent, mut lost) = (Vec::new(), Vec::new());
         let mut outstanding = false;
         for (peer, outlet) in &mut self.outlets {
-            if outlet.is_silent() {
-                silent.push(*peer);
-            } else if outlet.is_lost() {
-                lost.push(*peer);
+            match outlet.look(now) {
+                Finding::Silent => silent.push(*peer),
+                Finding::Lost => lost.push(*peer),
+                Finding::Fine | Finding::Quiet | Finding::Stalled => {}
             }
             outstanding |= outlet.is_waiting();
             let partitions = outlet.take_diverged();
@@ -250,9 +235,6 @@ impl Replication {
         for peer in silent {
             self.counters.inc(Counter::LinksSilent);
             tracing::info!(peer = self.name(peer), "link silent");
-            if let Some(outlet) = self.outlets.get_mut(&peer) {
-                outlet.stall();
-            }
             self.doubt(peer);
         }
         for peer in lost {
@@ -277,7 +259,7 @@ impl Replication {
         } else {
             tracing::debug!(peer = name, reason, "link not opened");
         }
-        let tickets = outlet.close();
+        let tickets = outlet.close(self.clock.uptime());
         self.lose(peer, tickets);
     }
 
@@ -334,6 +316,7 @@ impl Handler<Replicate> for Replication {
             let astray = sent.records.iter().filter(|record| !current(record)).map(|record| record.op).collect();
             self.count(sent.records.iter().map(tally).collect(), astray, commit)
         });
+        self.begin_batch();
         let mut start = 0;
         for (n, record) in sent.records.iter().enumerate() {
             let ticket = pending.map(|tally| Ticket { tally, op: u32::try_from(n).expect("batches are bounded") });
@@ -361,6 +344,7 @@ impl Handler<Push> for Replication {
         let (commit, committed) = oneshot::channel();
         let alone = || Tally::new(Required::one_of(push.peer));
         let id = self.count(push.records.iter().map(|record| (alone(), record.op)).collect(), Vec::new(), commit);
+        self.begin_batch();
         let mut start = 0;
         for (n, record) in push.records.iter().enumerate() {
             let ticket = Ticket { tally: id, op: u32::try_from(n).expect("pages are bounded") };
@@ -380,13 +364,14 @@ impl Handler<CallPeer> for Replication {
     type Result = ResponseFuture<Result<Bytes, LinkError>>;
 
     fn handle(&mut self, call: CallPeer, ctx: &mut Self::Context) -> Self::Result {
+        let now = self.clock.uptime();
         let answer = match self.outlet(call.peer, ctx) {
-            Some(outlet) => outlet.call(&call.call),
+            Some(outlet) => outlet.call(&call.call, now),
             None => Err(LinkError::Unreachable),
         };
         Box::pin(async move {
             match answer {
-                Ok(answer) => answer.await.unwrap_or(Err(LinkError::Broken)),
+                Ok(answer) => answer.await.unwrap_or(Err(LinkError::Broken { within: REQUEST_TIMEOUT })),
                 Err(error) => Err(error),
             }
         })
@@ -414,7 +399,7 @@ impl Handler<AwaitReplicas> for Replication {
             let outlet = self.outlets.entry(*peer).or_default();
             waits.entry(*peer).or_insert_with(|| outlet.drained());
         }
-        Box::pin(outlet::count_drained(routes, waits, wait.replicas, wait.timeout))
+        Box::pin(outlet::count_drained(routes, waits, wait.replicas, self.clock.monotonic() + wait.timeout))
     }
 }
 
@@ -462,8 +447,9 @@ impl Handler<LinkUp> for Replication {
     type Result = ();
 
     fn handle(&mut self, up: LinkUp, _: &mut Self::Context) {
+        let now = self.clock.uptime();
         if let Some(outlet) = self.outlets.get_mut(&up.peer)
-            && outlet.opened(up.generation, (up.their_ms, up.at))
+            && outlet.opened(up.generation, (up.their_ms, up.at), now)
         {
             self.counters.inc(Counter::LinksOpened);
         }

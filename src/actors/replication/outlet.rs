@@ -1,6 +1,8 @@
-//! One peer as the replication sender sees it: outbox, link, calls without an answer. Never touches a socket; `link` does.
+//! One peer as the replication sender sees it: outbox, calls without an answer, and the frames of both. Never touches a socket, which
+//! `link` does, and never decides when the peer is silent: the rules are in `cluster::link`, tested there.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,8 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::base::hlc::Version;
-use crate::base::limits::{LINK_RETRY_AFTER, LINK_SILENCE_MAX, LINK_STALL_MAX, OUTBOX_BYTES_MAX};
+use crate::base::limits::OUTBOX_BYTES_MAX;
 use crate::base::slot::Partition;
+use crate::cluster::link::{Finding, Link, Moment};
 use crate::cluster::outbox::{Outbox, Posted, Ticket};
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::view::PeerIx;
@@ -17,6 +20,7 @@ use crate::protocol::native::frame::{self, Call};
 use crate::protocol::native::{Ask, Refusal};
 
 use super::LinkError;
+use super::link::Pulse;
 
 /// Calls under way per peer and data arbiter.
 pub(super) const CALLS_MAX: usize = 16 * 1024;
@@ -36,47 +40,41 @@ pub(super) enum Verdict {
     Lost,
 }
 
-enum State {
-    /// No link; the next dial is allowed from then on.
-    Closed { until: Option<Instant> },
-    /// A task is dialling or carrying; frames go to it either way.
-    Linked { frames: mpsc::UnboundedSender<Bytes>, open: bool },
+struct Calling {
+    answer: oneshot::Sender<Result<Bytes, LinkError>>,
+    /// Until when the peer may begin with it; zero while it waits for the link to open.
+    begins_until: Moment,
 }
-
-type Answer = oneshot::Sender<Result<Bytes, LinkError>>;
 
 /// One peer.
 pub(super) struct Outlet {
-    state: State,
-    generation: u64,
+    link: Link,
+    /// To the task that dials or carries. Unbounded, because what may enter it is bounded: the outbox and the number of calls.
+    frames: Option<mpsc::UnboundedSender<Bytes>>,
+    pulse: Rc<Pulse>,
+    /// Bytes of frames given to the task.
+    handed: u64,
     outbox: Outbox,
     unacknowledged: usize,
-    calls: BTreeMap<u64, Answer>,
+    calls: BTreeMap<u64, Calling>,
     next_call: u64,
-    heard: Instant,
-    pinged: bool,
-    /// What the peer's clock showed before a moment of ours.
-    clock: Option<(u64, Instant)>,
     /// Calls that wait for the link to open.
     queued: Vec<(u64, Call)>,
-    stalled: bool,
     drained: Vec<(u64, oneshot::Sender<()>)>,
 }
 
 impl Default for Outlet {
     fn default() -> Self {
         Self {
-            state: State::Closed { until: None },
-            generation: 0,
+            link: Link::default(),
+            frames: None,
+            pulse: Rc::default(),
+            handed: 0,
             outbox: Outbox::new(OUTBOX_BYTES_MAX),
             unacknowledged: 0,
             calls: BTreeMap::new(),
             next_call: 1,
-            heard: Instant::now(),
-            pinged: false,
-            clock: None,
             queued: Vec::new(),
-            stalled: false,
             drained: Vec::new(),
         }
     }
@@ -84,47 +82,40 @@ impl Default for Outlet {
 
 impl Outlet {
     pub(super) fn is_linked(&self) -> bool {
-        matches!(self.state, State::Linked { .. })
+        self.link.is_linked()
     }
 
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.state, State::Linked { open: true, .. })
+        self.link.is_open()
     }
 
     /// Whether enough time has passed since the last failure.
-    pub(super) fn may_dial(&self) -> bool {
-        matches!(&self.state, State::Closed { until } if until.is_none_or(|until| until <= Instant::now()))
-    }
-
-    pub(super) fn next_generation(&self) -> u64 {
-        self.generation + 1
+    pub(super) fn may_dial(&self, now: Moment) -> bool {
+        self.link.may_dial(now)
     }
 
     pub(super) fn is_generation(&self, generation: u64) -> bool {
-        self.is_linked() && self.generation == generation
+        self.link.is_current(generation)
     }
 
-    /// A link task starts; it takes its frames from here.
-    pub(super) fn dial(&mut self) -> mpsc::UnboundedReceiver<Bytes> {
-        // Unbounded, because what may enter it is bounded: the outbox and the number of calls.
+    /// A link task is to start: the generation of its link, what it tells of its I/O, and where it takes its frames from.
+    pub(super) fn dial(&mut self, now: Moment) -> (u64, Rc<Pulse>, mpsc::UnboundedReceiver<Bytes>) {
         let (frames, receiver) = mpsc::unbounded_channel();
-        self.generation += 1;
-        self.state = State::Linked { frames, open: false };
-        self.expect_an_answer();
-        receiver
+        self.frames = Some(frames);
+        self.pulse = Rc::default();
+        self.handed = 0;
+        (self.link.dial(now), self.pulse.clone(), receiver)
     }
 
     /// The link works. False if it is not the current one.
-    pub(super) fn opened(&mut self, generation: u64, clock: (u64, Instant)) -> bool {
+    pub(super) fn opened(&mut self, generation: u64, clock: (u64, Moment), now: Moment) -> bool {
         let current = self.is_generation(generation);
-        if let (true, State::Linked { open, .. }) = (current, &mut self.state) {
-            *open = true;
-            self.clock = Some(clock);
-            self.expect_an_answer();
-            let start_by = self.start_by();
-            if let State::Linked { frames, .. } = &self.state {
-                for (id, call) in self.queued.drain(..) {
-                    let _ = frames.send(call.frame(id, start_by));
+        if current {
+            self.link.opened(clock, now);
+            for (id, call) in std::mem::take(&mut self.queued) {
+                let begins_until = self.send_call(id, &call);
+                if let Some(calling) = self.calls.get_mut(&id) {
+                    calling.begins_until = begins_until;
                 }
             }
         }
@@ -133,56 +124,68 @@ impl Outlet {
 
     /// Something arrived. False if it came over a link that has been given up.
     pub(super) fn heard(&mut self, generation: u64) -> bool {
-        let current = self.is_generation(generation);
-        if current {
-            self.expect_an_answer();
+        self.feel_pulse();
+        self.is_generation(generation)
+    }
+
+    fn feel_pulse(&mut self) {
+        self.link.lives(self.pulse.alive_at());
+    }
+
+    fn send(&mut self, frame: Bytes) {
+        if let Some(frames) = &self.frames {
+            self.handed += frame.len() as u64;
+            // The task ends before its sender only with a `LinkDown` under way, which settles what was outstanding.
+            let _ = frames.send(frame);
         }
-        current
     }
 
-    fn expect_an_answer(&mut self) {
-        self.heard = Instant::now();
-        self.pinged = false;
-        self.stalled = false;
+    /// Sends a call, and returns until when the peer may begin with it.
+    fn send_call(&mut self, id: u64, call: &Call) -> Moment {
+        let ahead_bytes = self.handed.saturating_sub(self.pulse.written()) + call.bytes() as u64;
+        let begins_until = self.link.begins_until(ahead_bytes);
+        self.send(call.frame(id, self.link.their_ms(begins_until)));
+        begins_until
     }
 
-    /// When, on the peer's clock and never later than that, this node may give a call up that it sends now. The peer's clock showed at
-    /// least what its welcome said when the welcome arrived, and silence counts from when it was last heard.
-    fn start_by(&self) -> u64 {
-        self.clock.map_or(0, |(their_ms, at)| {
-            let since = (self.heard + LINK_SILENCE_MAX).saturating_duration_since(at);
-            their_ms + u64::try_from(since.as_millis()).unwrap_or(u64::MAX / 2)
-        })
-    }
-
-    /// The peer has been silent for too long: callers are told to go elsewhere, and further calls are refused until it is heard
-    /// again. Entries keep waiting for it; a peer that was only slow loses none.
-    pub(super) fn stall(&mut self) {
-        self.stalled = true;
-        for (_, answer) in std::mem::take(&mut self.calls) {
-            let _ = answer.send(Err(LinkError::Broken));
+    /// The peer is silent: callers are told to go elsewhere as soon as it may not begin with their calls any more, which for all but
+    /// the largest is now. Further calls are refused until it is heard again. Entries keep waiting for it; a peer that was only slow
+    /// loses none.
+    fn give_up_calls(&mut self, now: Moment) {
+        for (_, calling) in self.calls.extract_if(.., |_, calling| calling.begins_until <= now) {
+            let _ = calling.answer.send(Err(LinkError::Broken { within: Duration::ZERO }));
         }
     }
 
     /// Gives the link up. Returns who waited for acknowledgements; callers are told here.
-    pub(super) fn close(&mut self) -> Vec<Ticket> {
-        // What waited for a link that never opened was never sent.
-        let error = if self.is_open() { LinkError::Broken } else { LinkError::Unreachable };
-        self.state = State::Closed { until: Some(Instant::now() + LINK_RETRY_AFTER) };
-        for (_, answer) in std::mem::take(&mut self.calls) {
-            let _ = answer.send(Err(error));
+    pub(super) fn close(&mut self, now: Moment) -> Vec<Ticket> {
+        let was_open = self.is_open();
+        self.link.close(now);
+        self.frames = None;
+        for calling in std::mem::take(&mut self.calls).into_values() {
+            // What waited for a link that never opened was never sent.
+            let broken = LinkError::Broken { within: calling.begins_until.saturating_sub(now) };
+            let _ = calling.answer.send(Err(if was_open { broken } else { LinkError::Unreachable }));
         }
         self.unacknowledged = 0;
-        self.stalled = false;
-        self.clock = None;
         self.queued.clear();
         self.drained.clear();
         self.outbox.lose_all()
     }
 
-    pub(super) fn post(&mut self, record: &[u8], posted: Posted) -> bool {
-        self.note_start();
-        self.outbox.post(record, posted)
+    /// The records posted from now on belong to one batch.
+    pub(super) fn begin_batch(&mut self) {
+        self.outbox.begin_batch();
+    }
+
+    pub(super) fn post(&mut self, record: &[u8], posted: Posted, now: Moment) -> bool {
+        self.note_start(now);
+        let taken = self.outbox.post(record, posted);
+        if self.outbox.is_ripe() {
+            // However large the batch, its frames are not.
+            self.flush_now();
+        }
+        taken
     }
 
     pub(super) fn mark_diverged(&mut self, partition: Partition) {
@@ -194,22 +197,25 @@ impl Outlet {
     }
 
     /// Silence counts from the moment there is something to answer.
-    fn note_start(&mut self) {
+    fn note_start(&mut self, now: Moment) {
         if !self.is_waiting() {
-            self.expect_an_answer();
+            self.link.awaits(now);
         }
     }
 
     /// Sends the open frame, unless enough frames are on their way that it may as well grow.
     pub(super) fn flush(&mut self) {
-        let State::Linked { frames, .. } = &self.state else { return };
-        if self.unacknowledged >= UNACKNOWLEDGED_FRAMES_MAX && !self.outbox.is_ripe() {
-            return;
+        if self.unacknowledged < UNACKNOWLEDGED_FRAMES_MAX || self.outbox.is_ripe() {
+            self.flush_now();
         }
-        if let Some(sealed) = self.outbox.seal() {
+    }
+
+    fn flush_now(&mut self) {
+        if self.is_linked()
+            && let Some(sealed) = self.outbox.seal()
+        {
             self.unacknowledged += 1;
-            // The task ends before its sender only with a `LinkDown` under way, which settles what was outstanding.
-            let _ = frames.send(frame::replicate(sealed.sequence, sealed.count, &sealed.records));
+            self.send(frame::replicate(sealed.sequence, sealed.count, &sealed.records));
         }
     }
 
@@ -245,75 +251,69 @@ impl Outlet {
     }
 
     /// Sends a call.
-    pub(super) fn call(&mut self, call: &Call) -> Result<oneshot::Receiver<Result<Bytes, LinkError>>, LinkError> {
+    pub(super) fn call(
+        &mut self,
+        call: &Call,
+        now: Moment,
+    ) -> Result<oneshot::Receiver<Result<Bytes, LinkError>>, LinkError> {
         if self.calls.len() >= CALLS_MAX {
             return Err(LinkError::Busy);
         }
-        if self.stalled {
+        self.feel_pulse();
+        if self.link.is_stalled() || !self.is_linked() {
             return Err(LinkError::Unreachable);
         }
-        self.note_start();
-        let State::Linked { frames, .. } = &self.state else { return Err(LinkError::Unreachable) };
+        self.note_start(now);
         let id = self.next_call;
         self.next_call += 1;
         let (answer, receiver) = oneshot::channel();
-        self.calls.insert(id, answer);
-        if self.is_open() {
-            let _ = frames.send(call.frame(id, self.start_by()));
+        let begins_until = if self.is_open() {
+            self.send_call(id, call)
         } else {
             self.queued.push((id, call.clone()));
-        }
+            Moment::ZERO
+        };
+        self.calls.insert(id, Calling { answer, begins_until });
         Ok(receiver)
     }
 
     pub(super) fn answered(&mut self, id: u64, payload: Bytes) {
-        if let Some(answer) = self.calls.remove(&id) {
+        if let Some(calling) = self.calls.remove(&id) {
             // The caller may have run into its deadline.
-            let _ = answer.send(Ok(payload));
+            let _ = calling.answer.send(Ok(payload));
         }
     }
 
     /// Whether something is outstanding on the link.
     pub(super) fn is_waiting(&self) -> bool {
-        self.stalled
+        self.link.is_stalled()
             || !self.calls.is_empty()
             || self.outbox.is_waiting()
-            || matches!(self.state, State::Linked { open: false, .. })
+            || self.is_linked() && !self.is_open()
     }
 
-    /// Whether a stalled link has had all the time it gets. What was lost on the way stays lost for as long as the kernel's patience
-    /// with it grows, which after a partition may be minutes; a new link is there at once.
-    pub(super) fn is_lost(&self) -> bool {
-        self.stalled && self.heard.elapsed() > LINK_STALL_MAX
+    /// This node did not run for a while.
+    pub(super) fn excuse(&mut self, now: Moment) {
+        self.feel_pulse();
+        self.link.excuse(now);
     }
 
-    /// This node did not run for a while: what the peer said meanwhile is still to be read.
-    pub(super) fn excuse(&mut self) {
-        if !self.stalled {
-            self.expect_an_answer();
+    /// Looks whether the peer has been silent for too long while something is outstanding, and does what follows for the calls.
+    pub(super) fn look(&mut self, now: Moment) -> Finding {
+        self.feel_pulse();
+        let finding = self.link.look(self.is_waiting(), now);
+        match finding {
+            // Nobody waits for the answer to id 0; hearing it is enough.
+            Finding::Quiet => self.send(Call::ask(&Ask::Ping).frame(0, 0)),
+            Finding::Silent | Finding::Stalled => self.give_up_calls(now),
+            Finding::Fine | Finding::Lost => {}
         }
-    }
-
-    /// Whether the peer has been silent for too long while something is outstanding. Half way there it is pinged once, because it
-    /// may be working on what was asked.
-    pub(super) fn is_silent(&mut self) -> bool {
-        if !self.is_open() || !self.is_waiting() || self.stalled {
-            return false;
-        }
-        let silence = self.heard.elapsed();
-        if silence > LINK_SILENCE_MAX / 2 && !self.pinged {
-            self.pinged = true;
-            if let State::Linked { frames, .. } = &self.state {
-                // Nobody waits for the answer to id 0; hearing it is enough.
-                let _ = frames.send(Call::ask(&Ask::Ping).frame(0, 0));
-            }
-        }
-        silence > LINK_SILENCE_MAX
+        finding
     }
 
     /// Completes once everything posted so far is acknowledged; fails if the link breaks before.
     pub(super) fn drained(&mut self) -> oneshot::Receiver<()> {
-        self.flush_whatever();
+        self.flush_now();
         let (sender, receiver) = oneshot::channel();
         let sequence = self.outbox.last_sealed();
         if self.outbox.is_acknowledged_to(sequence) {
@@ -322,12 +322,6 @@ impl Outlet {
             self.drained.push((sequence, sender));
         }
         receiver
-    }
-
-    fn flush_whatever(&mut self) {
-        let before = std::mem::take(&mut self.unacknowledged);
-        self.flush();
-        self.unacknowledged += before;
     }
 
     pub(super) fn outbox_bytes(&self) -> usize {
@@ -339,12 +333,13 @@ impl Outlet {
     }
 }
 
-/// Waits until, for every one of `routes`, `enough` of its members have drained, and answers how many have: the least over all routes.
+/// Waits until, for every one of `routes`, `enough` of its members have drained, and answers how many have by `deadline`: the least over
+/// all routes.
 pub(super) async fn count_drained(
     routes: Vec<Vec<PeerIx>>,
     waits: BTreeMap<PeerIx, oneshot::Receiver<()>>,
     enough: usize,
-    timeout: Duration,
+    deadline: Instant,
 ) -> usize {
     let mut done: Vec<PeerIx> = Vec::new();
     let count = |done: &[PeerIx]| {
@@ -360,7 +355,6 @@ pub(super) async fn count_drained(
         });
     }
     drop(sender);
-    let deadline = Instant::now() + timeout;
     while count(&done) < enough {
         match tokio::time::timeout_at(deadline, receiver.recv()).await {
             Ok(Some(peer)) => done.push(peer),

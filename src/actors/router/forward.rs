@@ -1,5 +1,5 @@
 //! Sends each operation to its coordinator, here or one hop away, and on to the next replica when that one can't be reached. A repeated
-//! operation keeps its request id, so that it counts once. Never executes anything.
+//! operation keeps its request id, so that it counts once. Never executes anything. How a group is parted into calls is tested below.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::base::counters::Counter;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
-use crate::base::limits::LINK_SILENCE_MAX;
+use crate::base::limits::{BATCH_OPS_MAX, FRAME_BYTES_MAX};
 use crate::base::op::{Op, OpRef};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -29,6 +30,17 @@ const ATTEMPTS_MAX: u32 = 12;
 /// Wait before a member is asked again that was asked before.
 const PAUSE: Duration = Duration::from_millis(15);
 
+/// Bytes of one call, unless a single operation is larger.
+const CALL_BYTES_TARGET: usize = 16 * 1024 * 1024;
+/// Operations of one call. It bounds an answer of small values; what larger ones come to only the answering side knows.
+const CALL_OPS_MAX: usize = 4 * BATCH_OPS_MAX;
+/// An operation without its key and value: its act, its number, its lengths.
+const OP_BYTES_BESIDES: usize = 64;
+/// Bytes of operations that can't be parted: what a frame takes, with room for its head.
+const ALL_OR_NONE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
+const TOO_LARGE_FOR_ALL_OR_NONE: &str =
+    "ERR the keys and values together exceed what one member can be asked to set at once, nothing was done";
+
 /// First words of replies that say nothing was done for reasons of the moment.
 const REFUSALS: [&str; 4] = ["-NOQUORUM", "-TIMEOUT", "-BUSY", "-SHUTDOWN"];
 const IN_DOUBT: &str = "NOQUORUM the link broke, and too few replicas answered a second attempt, applied: unknown";
@@ -39,8 +51,8 @@ enum Met {
     Replies(ReplyBuf),
     /// Nothing was done: ask somebody else.
     Elsewhere,
-    /// Something may have been done, and there is no answer: ask somebody else, with the same ids.
-    Unknown,
+    /// Something may have been done, or begun with until then, and there is no answer: ask somebody else, with the same ids.
+    Unknown { until: Instant },
 }
 
 /// Executes all operations. One reply each, except that `all_or_none` has one for all.
@@ -55,31 +67,32 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
     let mut done: Vec<(ReplyBuf, Vec<usize>)> = Vec::new();
     for attempt in 0..ATTEMPTS_MAX {
         let view = desk.view.load_full();
-        let began = desk.clock.monotonic();
+        let mut begins_until = desk.clock.monotonic();
         let groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places), terms.level);
         let results = join_all(groups.into_iter().map(|(to, group, places)| {
             let view = &view;
             async move {
-                let met = match to {
-                    None => Met::Elsewhere,
+                match to {
+                    None => vec![(Met::Elsewhere, group, places)],
                     Some(peer) if peer == view.me => {
-                        Met::Replies(coordinate::all_here(desk, view, group.clone(), terms).await)
+                        let replies = coordinate::all_here(desk, view, group.clone(), terms).await;
+                        vec![(Met::Replies(replies), group, places)]
                     }
-                    Some(peer) => send(desk, view, peer, &group, terms).await,
-                };
-                (met, group, places)
+                    Some(peer) => in_calls(desk, view, peer, (group, places), terms).await,
+                }
             }
         }))
         .await;
-        for (met, group, group_places) in results {
+        for (met, group, group_places) in results.into_iter().flatten() {
             match met {
                 Met::Replies(replies) => {
                     let doubtful = |n: usize| unknown.get(group_places[n]).is_some_and(|unknown| *unknown);
                     done.push((with_doubt(replies, doubtful, terms), group_places));
                 }
-                Met::Elsewhere | Met::Unknown => {
-                    for place in &group_places {
-                        unknown[*place] |= matches!(met, Met::Unknown);
+                Met::Elsewhere | Met::Unknown { .. } => {
+                    if let Met::Unknown { until } = met {
+                        begins_until = begins_until.max(until);
+                        group_places.iter().for_each(|place| unknown[*place] = true);
                     }
                     ops.ops.extend(group.ops);
                     ops.requests.extend(group.requests);
@@ -98,7 +111,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         }
         if ops.retry && terms.level != Level::One {
             // A link may break before the moment after which the other side must not begin. From then on it asks who else was.
-            tokio::time::sleep_until((began + LINK_SILENCE_MAX).min(terms.deadline)).await;
+            tokio::time::sleep_until(begins_until.min(terms.deadline)).await;
         }
     }
     if !ops.ops.is_empty() {
@@ -144,6 +157,56 @@ fn split(
     groups.into_iter().map(|((to, _), (group, places))| (to, group, places)).collect()
 }
 
+/// Sends a group in calls of bounded size, one after another: the receiver works on calls at the same time, and the operations on one key
+/// must keep their order. For the same reason nothing is sent after a call that has no answer.
+async fn in_calls(
+    desk: &Desk,
+    view: &View,
+    peer: PeerIx,
+    (group, places): (Ops, Vec<usize>),
+    terms: Terms,
+) -> Vec<(Met, Ops, Vec<usize>)> {
+    let (all_or_none, retry, begun_ms) = (group.all_or_none, group.retry, group.begun_ms);
+    let lengths = if all_or_none { vec![group.ops.len()] } else { call_lengths(&group.ops) };
+    if all_or_none && group.ops.iter().map(op_bytes).sum::<usize>() > ALL_OR_NONE_BYTES_MAX {
+        let mut refusal = ReplyBuf::new(terms.wire);
+        refusal.reply(ReplyRef::Error(TOO_LARGE_FOR_ALL_OR_NONE.into()));
+        return vec![(Met::Replies(refusal), group, places)];
+    }
+    let (mut ops, mut requests, mut places) = (group.ops.into_iter(), group.requests.into_iter(), places.into_iter());
+    let mut done = Vec::with_capacity(lengths.len());
+    let mut is_answered = true;
+    for length in lengths {
+        let (ops, requests) = (ops.by_ref().take(length).collect(), requests.by_ref().take(length).collect());
+        let group = Ops { ops, requests, all_or_none, retry, begun_ms };
+        let met = if is_answered { send(desk, view, peer, &group, terms).await } else { Met::Elsewhere };
+        is_answered = matches!(met, Met::Replies(_));
+        done.push((met, group, places.by_ref().take(length).collect()));
+    }
+    done
+}
+
+/// How many operations each call takes: as many as fit both bounds, and at least one.
+fn call_lengths(ops: &[Op]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    let (mut length, mut bytes) = (0, 0);
+    for op in ops {
+        if length > 0 && (length == CALL_OPS_MAX || bytes + op_bytes(op) > CALL_BYTES_TARGET) {
+            lengths.push(length);
+            (length, bytes) = (0, 0);
+        }
+        length += 1;
+        bytes += op_bytes(op);
+    }
+    lengths.push(length);
+    lengths
+}
+
+/// What an operation takes in a call, or a little less than this.
+fn op_bytes(op: &Op) -> usize {
+    op.key.len() + op.value.len() + OP_BYTES_BESIDES
+}
+
 async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms) -> Met {
     let left = terms.deadline.saturating_duration_since(desk.clock.monotonic());
     let sequence = |request: &Option<RequestId>| request.map_or(0, |request| request.sequence);
@@ -163,16 +226,16 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
     let answer = tokio::time::timeout_at(terms.deadline, desk.replication.send(call)).await;
     match answer {
         Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, (group.replies(), terms)),
-        Ok(Ok(Err(LinkError::Broken))) => {
+        Ok(Ok(Err(LinkError::Broken { within }))) => {
             desk.avoid(peer);
-            Met::Unknown
+            Met::Unknown { until: desk.clock.monotonic() + within }
         }
         Ok(Ok(Err(LinkError::Unreachable | LinkError::Busy))) => {
             desk.avoid(peer);
             Met::Elsewhere
         }
         Ok(Err(_)) => Met::Elsewhere,
-        Err(_) => Met::Unknown,
+        Err(_) => Met::Unknown { until: terms.deadline },
     }
 }
 
@@ -182,12 +245,14 @@ fn borrow(op: &Op) -> OpRef<'_> {
 
 /// Takes the replies out of the frame that answered.
 fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, (wanted, terms): (usize, Terms)) -> Met {
+    // It is over, whatever it came to.
+    let unreadable = || Met::Unknown { until: desk.clock.monotonic() };
     match frame::decode(payload) {
         Ok(Native::Forwarded { result: Ok(Replies { marks, bytes }), .. }) if marks.len() == wanted => {
             let mut replies = ReplyBuf::new(terms.wire);
             let mut start = 0;
             for (end, kind) in marks {
-                let Some(reply) = bytes.get(start..end as usize) else { return Met::Unknown };
+                let Some(reply) = bytes.get(start..end as usize) else { return unreadable() };
                 replies.push_encoded(frame::share(payload, reply), kind);
                 start = end as usize;
             }
@@ -200,7 +265,7 @@ fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, (wanted, terms)
             desk.avoid(peer);
             Met::Elsewhere
         }
-        _ => Met::Unknown,
+        _ => unreadable(),
     }
 }
 
@@ -256,4 +321,72 @@ fn in_order(mut done: Vec<(ReplyBuf, Vec<usize>)>, total: usize, terms: Terms) -
         out.append(&done[group].0, n..n + 1);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+    use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
+    use crate::base::reply::Wire;
+    use proptest::prelude::*;
+
+    const EMPTY: Forward<'_> = Forward {
+        epoch: 1,
+        timeout_ms: 1,
+        level: Level::One,
+        wire: Wire::Resp2,
+        router: 1,
+        all_or_none: false,
+        retry: false,
+        begun_ms: 1,
+        ops: Vec::new(),
+    };
+
+    fn set(value_bytes: usize) -> Op {
+        let act = Act::Set { expiry: Expiry::Clear, when: When::Always, answer: SetAnswer::Done, flags: 0 };
+        Op { key: Bytes::from_static(b"key"), act, value: vec![0; value_bytes].into() }
+    }
+
+    #[test]
+    fn a_group_goes_in_calls_of_bounded_bytes_and_operations() {
+        const MIB: usize = 1024 * 1024;
+        let large = vec![set(9 * MIB); 3];
+        assert_eq!(call_lengths(&large), [1, 1, 1], "none fits beside another");
+        assert_eq!(call_lengths(&[set(64 * MIB), set(1), set(1), set(64 * MIB)]), [1, 2, 1]);
+        assert_eq!(call_lengths(&vec![set(0); 2 * CALL_OPS_MAX + 1]), [CALL_OPS_MAX, CALL_OPS_MAX, 1]);
+    }
+
+    #[test]
+    fn the_largest_single_operation_fits_a_frame() {
+        let op = Op { key: vec![0; KEY_BYTES_MAX].into(), ..set(0) };
+        assert!(op_bytes(&op) + VALUE_BYTES_MAX <= ALL_OR_NONE_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_operation_takes_no_more_than_is_reckoned() {
+        let at = Deadline::At(i64::MIN);
+        let until =
+            Act::Set { expiry: Expiry::Until(at), when: When::Present, answer: SetAnswer::Old, flags: u32::MAX };
+        for act in [until, Act::IncrFloat { by: 0.1 }, Act::GetRange { start: i64::MIN, end: i64::MIN }] {
+            let op = Op { act, ..set(300) };
+            let call = |ops| Call::forward(&Forward { ops, ..EMPTY }).bytes();
+            assert!(call(vec![(u64::MAX, borrow(&op))]) - call(Vec::new()) <= op_bytes(&op));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn calls_take_all_operations_in_bounds(sizes in prop::collection::vec(0usize..CALL_BYTES_TARGET / 3, 1..12)) {
+            let ops: Vec<Op> = sizes.iter().map(|size| set(*size)).collect();
+            let lengths = call_lengths(&ops);
+            prop_assert_eq!(lengths.iter().sum::<usize>(), ops.len());
+            let mut ops = &ops[..];
+            for length in lengths {
+                let (call, rest) = ops.split_at(length);
+                prop_assert!(length > 0 && call.iter().map(op_bytes).sum::<usize>() <= CALL_BYTES_TARGET);
+                ops = rest;
+            }
+        }
+    }
 }

@@ -60,6 +60,11 @@ impl Call {
         Self { kind: FORWARD, body: postcard::to_allocvec(forward).expect("a Vec takes any message") }
     }
 
+    /// Bytes of its frame, but for a few at its head.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// The frame that carries it as number `id`; operations must not begin after `start_by` on the receiver's clock.
     pub fn frame(&self, id: u64, start_by: u64) -> Bytes {
         let numbers = [id, start_by];
