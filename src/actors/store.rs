@@ -93,8 +93,8 @@ impl Outbound {
         counted: Option<Counted>,
     ) {
         self.later.remove(key);
-        // What is too much for any outbox at once goes without its bytes: it is dropped, counted and left to synchronisation.
-        if self.bytes.is_empty() || self.bytes.len() + value_len(entry) <= OUTBOX_BYTES_MAX {
+        // What comes after a full outbox goes without its bytes: it is dropped, counted and left to synchronisation.
+        if self.bytes.len() < OUTBOX_BYTES_MAX {
             frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut self.bytes);
         }
         let route = counted.map(|counted| counted.route);
