@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::Duration;
 
+use trellis::base::level::Level;
 use turmoil::Sim;
 
 use super::checks;
