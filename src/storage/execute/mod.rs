@@ -80,7 +80,7 @@ impl Store {
             Act::Append => self.append(to, &op.value, sink, mutated),
             Act::SetRange { offset } => self.set_range(to, offset, &op.value, sink, mutated),
             Act::Incr { by } => self.incr(to, by, sink, mutated),
-            Act::IncrFloat { by } => self.incr_float(to, by, sink, mutated),
+            Act::IncrFloat => self.incr_float(to, &op.value, sink, mutated),
             Act::Expire { at, when } => self.expire_at(to, at, when, sink, mutated),
             Act::Persist => self.persist(to, sink, mutated),
         }

@@ -155,7 +155,7 @@ impl Store {
     pub(super) fn incr_float(
         &mut self,
         to: Target<'_>,
-        by: f64,
+        by: &[u8],
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) {
@@ -163,7 +163,7 @@ impl Store {
         if let Some(live) = self.glance(to) {
             (number, deadline, flags) = (Extended::parse(live.value()), live.deadline(), live.client_flags());
         }
-        let Some(number) = number else { return sink.reply(error(NOT_A_FLOAT)) };
+        let (Some(number), Some(by)) = (number, Extended::parse(by)) else { return sink.reply(error(NOT_A_FLOAT)) };
         let Some(text) = number.plus(by).to_text() else { return sink.reply(error(NOT_FINITE)) };
         sink.reply(match self.store(to, Value::Copied(text.as_bytes()), deadline, flags, mutated) {
             Ok(()) => ReplyRef::Bulk(text.as_bytes()),

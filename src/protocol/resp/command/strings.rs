@@ -97,7 +97,7 @@ pub(super) fn set(expiry: Expiry, when: When, answer: SetAnswer) -> Act {
     Act::Set { expiry, when, answer, flags: 0 }
 }
 
-fn one_with_value(args: &mut Args, act: Act, value: usize) -> Parsed {
+pub(super) fn one_with_value(args: &mut Args, act: Act, value: usize) -> Parsed {
     Parsed::Request(Request::One(Op { key: take(args, 1), act, value: take(args, value) }))
 }
 
