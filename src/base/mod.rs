@@ -8,6 +8,7 @@ pub mod hlc;
 pub mod id;
 pub mod level;
 pub mod limits;
+pub mod number;
 pub mod op;
 #[cfg(feature = "sim")]
 pub mod plant;

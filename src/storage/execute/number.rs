@@ -1,19 +1,8 @@
-//! Numbers as Redis reads and writes them: 64-bit integers to the letter, decimals without the noise of binary fractions. Tested below.
+//! Decimals as Redis reads, adds and writes them, without the noise of binary fractions. Integers are in `base::number`. Tested below.
 //!
 //! Redis adds floats in 80-bit `long double` and prints `%.17Lf` without trailing zeros. The same is done here in integers, digit for digit,
 //! for numbers below 2^62 (the last digit may differ by one if a number has more places than are read); beyond that in `f64`, which differs
 //! from the 16th significant digit on. Hexadecimal floats and numbers above 1.8e308, which Redis takes, are refused.
-
-/// The integer that `text` is, in the one spelling Redis accepts (its `string2ll`): no sign but `-`, no leading zero, nothing around it.
-pub(super) fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical = match digits {
-        [b'0'] => digits.len() == text.len(),
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    canonical.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
-}
 
 const PLACES: u32 = 17;
 /// Digits after the point that are read; the rest only decides roundings.
@@ -135,16 +124,6 @@ fn fixed(text: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn integers_have_one_spelling() {
-        for text in ["0", "7", "-1", "9223372036854775807", "-9223372036854775808"] {
-            assert_eq!(integer(text.as_bytes()), text.parse().ok(), "{text}");
-        }
-        for text in ["", "-", "-0", "+1", "01", " 1", "1 ", "1.0", "9223372036854775808", "1e3", "\u{661}"] {
-            assert_eq!(integer(text.as_bytes()), None, "{text}");
-        }
-    }
 
     fn added(text: &str, by: &str) -> Option<String> {
         let parse = |text: &str| Extended::parse(text.as_bytes()).expect("a number");

@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 
-use super::number::{Extended, integer};
-use super::{Mutated, NOT_A_FLOAT, NOT_AN_INTEGER, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, TOO_LONG, Target, bulk, error};
+use super::number::Extended;
+use super::{Mutated, NOT_A_FLOAT, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, Target, bulk, error};
 use crate::base::hlc::UnixMs;
+use crate::base::number::{NOT_AN_INTEGER, integer};
 use crate::base::op::{Expiry, SetAnswer, When, absolute};
-use crate::base::reply::{ReplyRef, ReplySink};
+use crate::base::reply::{ReplyRef, ReplySink, TOO_LONG};
 use crate::storage::packed::Value;
 use crate::storage::store::{OutOfMemory, Store};
 
