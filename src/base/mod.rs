@@ -8,6 +8,7 @@ pub mod hlc;
 pub mod id;
 pub mod level;
 pub mod limits;
+pub mod number;
 pub mod op;
 pub mod outcome;
 #[cfg(feature = "sim")]

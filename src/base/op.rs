@@ -12,7 +12,7 @@ pub struct Op {
     pub key: Bytes,
     /// What to do.
     pub act: Act,
-    /// The bytes the act takes: a value to set, a suffix to append. Empty otherwise.
+    /// The bytes the act takes: a value to set, a suffix to append, a decimal to add. Empty otherwise.
     pub value: Bytes,
 }
 
@@ -95,11 +95,8 @@ pub enum Act {
         /// May be negative.
         by: i64,
     },
-    /// Add to the decimal number at the key; the sum as text.
-    IncrFloat {
-        /// May be negative.
-        by: f64,
-    },
+    /// Add `Op::value`, a decimal number as text, to the one at the key (0 when absent); the sum as text.
+    IncrFloat,
     /// Set the deadline; 1, or 0 when absent or the condition fails. A deadline in the past deletes.
     Expire {
         /// The new deadline.

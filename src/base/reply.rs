@@ -10,6 +10,9 @@ pub const BUSY: &str = "BUSY the node is overloaded, nothing was done";
 /// The refusal of a node that stops.
 pub const STOPPING: &str = "SHUTDOWN the node is stopping, nothing was done";
 
+/// The refusal of a string that would become too long.
+pub const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+
 /// The answer to one operation, borrowing from the store that gives it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplyRef<'a> {

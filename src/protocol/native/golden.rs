@@ -315,7 +315,7 @@ fn acts() -> Vec<Pin> {
         part("Act::Append", Act::Append, act_number, "0b"),
         part("Act::SetRange", Act::SetRange { offset: 300 }, act_number, "0c ac 02"),
         part("Act::Incr", Act::Incr { by: -1 }, act_number, "0d 01"),
-        part("Act::IncrFloat", Act::IncrFloat { by: 0.5 }, act_number, "0e 00 00 00 00 00 00 e0 3f"),
+        part("Act::IncrFloat", Act::IncrFloat, act_number, "0e"),
         part(
             "Act::Expire",
             Act::Expire { at: Deadline::In(60_000), when: ExpireWhen { no_deadline: true, ..ExpireWhen::default() } },

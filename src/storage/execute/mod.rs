@@ -19,11 +19,9 @@ use super::entries::Key;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::store::{OutOfMemory, Store};
 
-pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub(super) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 pub(super) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
 pub(super) const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
-pub(super) const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 pub(super) const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// Told of every change, with the key and what it holds now.
@@ -80,7 +78,7 @@ impl Store {
             Act::Append => self.append(to, &op.value, sink, mutated),
             Act::SetRange { offset } => self.set_range(to, offset, &op.value, sink, mutated),
             Act::Incr { by } => self.incr(to, by, sink, mutated),
-            Act::IncrFloat { by } => self.incr_float(to, by, sink, mutated),
+            Act::IncrFloat => self.incr_float(to, &op.value, sink, mutated),
             Act::Expire { at, when } => self.expire_at(to, at, when, sink, mutated),
             Act::Persist => self.persist(to, sink, mutated),
         }

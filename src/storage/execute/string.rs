@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 
-use super::number::{Extended, integer};
-use super::{Mutated, NOT_A_FLOAT, NOT_AN_INTEGER, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, TOO_LONG, Target, bulk, error};
+use super::number::Extended;
+use super::{Mutated, NOT_A_FLOAT, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, Target, bulk, error};
 use crate::base::hlc::UnixMs;
+use crate::base::number::{NOT_AN_INTEGER, integer};
 use crate::base::op::{Expiry, SetAnswer, When, absolute};
-use crate::base::reply::{ReplyRef, ReplySink};
+use crate::base::reply::{ReplyRef, ReplySink, TOO_LONG};
 use crate::storage::packed::Value;
 use crate::storage::store::{OutOfMemory, Store};
 
@@ -155,7 +156,7 @@ impl Store {
     pub(super) fn incr_float(
         &mut self,
         to: Target<'_>,
-        by: f64,
+        by: &[u8],
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) {
@@ -163,7 +164,7 @@ impl Store {
         if let Some(live) = self.glance(to) {
             (number, deadline, flags) = (Extended::parse(live.value()), live.deadline(), live.client_flags());
         }
-        let Some(number) = number else { return sink.reply(error(NOT_A_FLOAT)) };
+        let (Some(number), Some(by)) = (number, Extended::parse(by)) else { return sink.reply(error(NOT_A_FLOAT)) };
         let Some(text) = number.plus(by).to_text() else { return sink.reply(error(NOT_FINITE)) };
         sink.reply(match self.store(to, Value::Copied(text.as_bytes()), deadline, flags, mutated) {
             Ok(()) => ReplyRef::Bulk(text.as_bytes()),

@@ -84,15 +84,15 @@ fn counters_count_as_in_redis() {
         (plain_set(), "01", "+OK"),
         (Act::Incr { by: 1 }, "", "-ERR value is not an integer or out of range"),
         (plain_set(), "10.5", "+OK"),
-        (Act::IncrFloat { by: 0.1 }, "", "\"10.6\""),
+        (Act::IncrFloat, "0.1", "\"10.6\""),
         (plain_set(), "5.0e3", "+OK"),
-        (Act::IncrFloat { by: 200.0 }, "", "\"5200\""),
+        (Act::IncrFloat, "200.0", "\"5200\""),
         (plain_set(), "abc", "+OK"),
-        (Act::IncrFloat { by: 1.0 }, "", "-ERR value is not a valid float"),
+        (Act::IncrFloat, "1.0", "-ERR value is not a valid float"),
         (plain_set(), "inf", "+OK"),
-        (Act::IncrFloat { by: 1.0 }, "", "-ERR increment would produce NaN or Infinity"),
+        (Act::IncrFloat, "1.0", "-ERR increment would produce NaN or Infinity"),
         (Act::Delete, "", "1"),
-        (Act::IncrFloat { by: -1.5 }, "", "\"-1.5\""),
+        (Act::IncrFloat, "-1.5", "\"-1.5\""),
     ]);
 }
 

@@ -97,7 +97,7 @@ numbers!(act_number, ACTS, Act,
     Act::Append => 11,
     Act::SetRange { .. } => 12,
     Act::Incr { .. } => 13,
-    Act::IncrFloat { .. } => 14,
+    Act::IncrFloat => 14,
     Act::Expire { .. } => 15,
     Act::Persist => 16,
 );

@@ -1,5 +1,6 @@
 //! Commands on strings as numbers. Parses only; tested in `command/tests.rs`.
 
+use super::strings::one_with_value;
 use super::table::Command;
 use super::{Context, ErrorText, Parsed, integer, one, take};
 use crate::base::op::Act;
@@ -51,5 +52,6 @@ fn incrbyfloat(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     if by.is_infinite() {
         return Err("ERR increment would produce NaN or Infinity".into());
     }
-    Ok(one(take(args, 1), Act::IncrFloat { by }))
+    // The text goes on as it is: 80 bits, in which it is added, hold more of it than 64.
+    Ok(one_with_value(args, Act::IncrFloat, 2))
 }

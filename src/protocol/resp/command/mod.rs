@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::{Args, session::SessionCommand, value::Value};
 use crate::base::hlc::UnixMs;
 use crate::base::limits::KEY_BYTES_MAX;
+use crate::base::number::{self, NOT_AN_INTEGER};
 use crate::base::op::{Act, Expiry, Op, SetAnswer, When};
 use crate::protocol::request::Request;
 
@@ -74,7 +75,6 @@ impl From<String> for ErrorText {
 }
 
 const SYNTAX: &str = "ERR syntax error";
-const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
 /// What the command in `args` asks for, and which command it is. Takes the arguments it needs out of `args`.
 ///
@@ -151,5 +151,5 @@ fn is(arg: &[u8], name: &str) -> bool {
 }
 
 fn integer(arg: &[u8]) -> Result<i64, ErrorText> {
-    super::number::integer(arg).ok_or_else(|| NOT_AN_INTEGER.into())
+    number::integer(arg).ok_or_else(|| NOT_AN_INTEGER.into())
 }

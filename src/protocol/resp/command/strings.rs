@@ -6,6 +6,7 @@ use super::deadline::{self, Form};
 use super::table::Command;
 use super::{Context, ErrorText, Parsed, SYNTAX, integer, is, one, take, wrong_arity};
 use crate::base::op::{Act, Expiry, Op, SetAnswer, When};
+use crate::base::reply::TOO_LONG;
 use crate::protocol::request::{Gather, Request};
 use crate::protocol::resp::Args;
 
@@ -97,7 +98,7 @@ pub(super) fn set(expiry: Expiry, when: When, answer: SetAnswer) -> Act {
     Act::Set { expiry, when, answer, flags: 0 }
 }
 
-fn one_with_value(args: &mut Args, act: Act, value: usize) -> Parsed {
+pub(super) fn one_with_value(args: &mut Args, act: Act, value: usize) -> Parsed {
     Parsed::Request(Request::One(Op { key: take(args, 1), act, value: take(args, value) }))
 }
 
@@ -257,7 +258,7 @@ fn setrange(args: &mut Args, context: &Context) -> Result<Parsed, ErrorText> {
     let offset = u64::try_from(integer(&args[2])?).map_err(|_| "ERR offset is out of range")?;
     let len = args[3].len() as u64;
     if len > 0 && offset.saturating_add(len) > context.value_bytes_max as u64 {
-        return Err("ERR string exceeds maximum allowed size (proto-max-bulk-len)".into());
+        return Err(TOO_LONG.into());
     }
     Ok(one_with_value(args, Act::SetRange { offset }, 3))
 }

@@ -233,7 +233,7 @@ fn commands_on_one_key_become_one_operation() {
         ("DECR k", op("k", Act::Incr { by: -1 })),
         ("INCRBY k -5", op("k", Act::Incr { by: -5 })),
         ("DECRBY k 5", op("k", Act::Incr { by: -5 })),
-        ("INCRBYFLOAT k 1.5e3", op("k", Act::IncrFloat { by: 1500.0 })),
+        ("INCRBYFLOAT k 1.5e3", op_with("k", Act::IncrFloat, "1.5e3")),
         ("APPEND k v", op_with("k", Act::Append, "v")),
         ("STRLEN k", op("k", Act::Strlen)),
         ("GETRANGE k 0 -1", op("k", Act::GetRange { start: 0, end: -1 })),
