@@ -11,9 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::base::counters::Counter;
-use crate::base::limits::{FRAME_BYTES_MAX, HELLO_MAX, READ_CHUNK_BYTES};
+use crate::base::limits::{FRAME_BYTES_MAX, HELLO_MAX};
 use crate::net::Stream;
 use crate::net::write::write_chunks_noting;
+use crate::protocol::native::assembly::Assembly;
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{Message, PREFACE, VERSION, Welcome};
 
@@ -155,14 +156,15 @@ async fn read(
     door: &Rc<Door>,
     entry: &Rc<Entry>,
     mut from: impl AsyncReadExt + Unpin,
-    mut buf: BytesMut,
+    buf: BytesMut,
     answers: &Rc<Answers>,
 ) -> Result<(), End> {
+    let mut frames = Assembly::new(buf);
     let is_peer = entry.is_peer();
     let frames_max = if is_peer { PEER_FRAMES_UNDER_WAY_MAX } else { CLIENT_FRAMES_UNDER_WAY_MAX };
     loop {
         while answers.has_room(frames_max)
-            && let Some(payload) = frame::cut(&mut buf, FRAME_BYTES_MAX)?
+            && let Some(payload) = frames.cut(FRAME_BYTES_MAX)?
         {
             entry.waits.set(Waits::Us);
             peer::take(door, entry, payload, answers)?;
@@ -173,11 +175,10 @@ async fn read(
             continue;
         }
         let now = || door.handles.clock.monotonic();
-        entry.waits.set(next_wait(entry.waits.get(), buf.len(), answers.is_idle(), now));
-        buf.reserve(READ_CHUNK_BYTES);
+        entry.waits.set(next_wait(entry.waits.get(), frames.held_bytes(), answers.is_idle(), now));
         let read = tokio::select! {
             biased;
-            read = from.read_buf(&mut buf) => read?,
+            read = from.read_buf(frames.read_target()) => read?,
             // A client is idle from its last answer on.
             () = answers.went(), if !is_peer => continue,
         };

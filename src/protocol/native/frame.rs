@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Answer, Ask, Forward, Holding, Message, RecordRef};
 use crate::base::entry::{BodyRef, EntryRef};
-use crate::base::limits::{KEY_BYTES_MAX, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::base::limits::{KEY_BYTES_MAX, LARGE_VALUE_BYTES, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Bytes of the length that leads each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -106,21 +106,26 @@ pub fn to_bytes(message: &Message<'_>) -> Bytes {
     out.into()
 }
 
-/// Cuts the next complete frame's payload off `buf`.
+/// Cuts the next complete frame's payload off `buf`. Large payloads are copied out of it: for those who read many of them there is
+/// [`Assembly`](super::assembly::Assembly).
 ///
 /// # Errors
 /// [`FrameError::TooLong`] before any of an oversized frame is kept.
 pub fn cut(buf: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, FrameError> {
-    let Some(head) = buf.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-    let bytes = u32::from_le_bytes(*head) as usize;
-    if bytes > bytes_max {
-        return Err(FrameError::TooLong { bytes, max: bytes_max });
-    }
+    let Some(bytes) = announced(buf, bytes_max)? else { return Ok(None) };
     if buf.len() < LENGTH_BYTES + bytes {
         return Ok(None);
     }
     buf.advance(LENGTH_BYTES);
-    Ok(Some(buf.split_to(bytes).freeze()))
+    let payload = buf.split_to(bytes);
+    Ok(Some(if bytes < LARGE_VALUE_BYTES { payload.freeze() } else { Bytes::copy_from_slice(&payload) }))
+}
+
+/// The length of the payload that begins in `buf`, if that much of it is there.
+pub(super) fn announced(buf: &[u8], bytes_max: usize) -> Result<Option<usize>, FrameError> {
+    let Some(head) = buf.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let bytes = u32::from_le_bytes(*head) as usize;
+    if bytes <= bytes_max { Ok(Some(bytes)) } else { Err(FrameError::TooLong { bytes, max: bytes_max }) }
 }
 
 /// Reads the message of a frame; it must fill the frame, and no key, value or membership in it exceeds its limit: actors take
@@ -181,10 +186,11 @@ fn within(what: &str, part: &[u8], max: usize) -> Result<(), FrameError> {
     if part.len() <= max { Ok(()) } else { Err(FrameError::Malformed(format!("a {what} of {} bytes", part.len()))) }
 }
 
-/// `part` of `frame` as shared bytes. Large parts that fill most of their frame keep the frame's memory; everything else is
-/// copied out, so that a small value never pins a large frame.
+/// `part` of `frame` as shared bytes. A part that is most of a large frame, which has an allocation of its own, keeps that; everything else
+/// is copied out, so that a value never keeps more than a third of its size in memory besides itself.
 pub fn share(frame: &Bytes, part: &[u8]) -> Bytes {
-    if part.len() * 2 > frame.len() { frame.slice_ref(part) } else { Bytes::copy_from_slice(part) }
+    let is_most = frame.len() >= LARGE_VALUE_BYTES && part.len() >= frame.len() / 4 * 3 + 3;
+    if is_most { frame.slice_ref(part) } else { Bytes::copy_from_slice(part) }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! A connection opens with [`PREFACE`], then carries frames both ways: a little-endian `u32` length, then one postcard [`Message`].
 
+pub mod assembly;
 pub mod frame;
 #[cfg(test)]
 mod golden;
