@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::id::{ClusterName, NodeId};
+use crate::base::id::{ClusterName, NodeId, Zone};
 use crate::base::level::Level;
 use crate::base::limits;
 
@@ -23,6 +23,10 @@ use quantity::{parse_duration, parse_duration_or_ms, parse_size};
 pub const ADMIN_PORT_OFFSET: u16 = 10_000;
 /// Tokens one member may put on the circle: `vnodes` times `weight`.
 pub const TOKENS_PER_MEMBER_MAX: u64 = 65_536;
+/// Heartbeat intervals there may be, in milliseconds. Probes any denser are noise.
+pub const HEARTBEAT_MS: RangeInclusive<u64> = 40..=600_000;
+/// Failure timeouts there may be, in milliseconds: longer than the jitter of a busy machine, shorter than anyone's patience.
+pub const FAILURE_MS: RangeInclusive<u64> = 200..=3_600_000;
 /// Seeds that may be named. One that answers is enough.
 pub const SEEDS_MAX: usize = 128;
 /// `sun_path` of Linux without its closing zero.
@@ -118,7 +122,7 @@ pub struct Config {
     pub replication: Replication,
     /// What a request that names no level gets. Default: one, as people who come from Redis expect.
     pub consistency: Level,
-    /// Byte budget of the store over all threads; `None` is no limit, the default.
+    /// Byte budget of the store over all threads, in equal parts; `None` is no limit, the default.
     pub memory_bytes_max: Option<u64>,
     /// Default: lru.
     pub eviction: Eviction,
@@ -133,11 +137,11 @@ pub struct Config {
     /// Data arbiters, each with its router and its store shard. Default: the cores of the machine.
     pub threads: usize,
     /// Virtual nodes per unit of weight. Default 128: more spread shares more evenly and make the ring dearer to build.
-    pub vnodes: u32,
+    pub vnodes: u16,
     /// Share of the ring. Default 1; 0 is a gateway that holds nothing.
-    pub weight: u32,
+    pub weight: u16,
     /// Replicas go to different zones first.
-    pub zone: Option<String>,
+    pub zone: Option<Zone>,
     /// Gossip probe period. Default 1 s. Shorter sees a crash sooner and costs packets.
     pub heartbeat_interval: Duration,
     /// A member silent for this long is down, at the latest. Default 5 s, always above `heartbeat_interval`.
@@ -218,9 +222,9 @@ pub enum ConfigError {
     #[error("vnodes ({vnodes}) times weight ({weight}) is more than {TOKENS_PER_MEMBER_MAX}")]
     TooManyTokens {
         /// Virtual nodes per unit of weight.
-        vnodes: u32,
+        vnodes: u16,
         /// The weight.
-        weight: u32,
+        weight: u16,
     },
 }
 
@@ -259,9 +263,9 @@ impl Config {
             threads: number_or("threads", &s.threads, cores.clamp(1, 256), 1..=256)?,
             vnodes: number_or("vnodes", &s.vnodes, 128, 1..=4096)?,
             weight: number_or("weight", &s.weight, 1, 0..=1024)?,
-            zone: option("zone", &s.zone, NAME, |t| t.parse::<NodeId>().ok().map(String::from))?,
-            heartbeat_interval: milliseconds("heartbeat-interval", &s.heartbeat_interval, 1_000, 10..=60_000)?,
-            failure_timeout: milliseconds("failure-timeout", &s.failure_timeout, 5_000, 20..=600_000)?,
+            zone: option("zone", &s.zone, NAME, |t| t.parse().ok())?,
+            heartbeat_interval: milliseconds("heartbeat-interval", &s.heartbeat_interval, 1_000, HEARTBEAT_MS)?,
+            failure_timeout: milliseconds("failure-timeout", &s.failure_timeout, 5_000, FAILURE_MS)?,
             forget_after: or("forget-after", &s.forget_after, Duration::from_secs(600), DURATION, parse_duration)
                 .map(some)?,
             node_id: option("node-id", &s.node_id, NAME, |t| t.parse().ok())?,
@@ -280,6 +284,11 @@ impl Config {
     /// Whether anyone but this machine can reach the node, which is said aloud at start while there is neither TLS nor a password.
     pub fn is_exposed(&self) -> bool {
         !self.host.is_loopback()
+    }
+
+    /// Whether a value that `value_bytes_max` allows never fits the part of `memory_bytes_max` that one thread has.
+    pub fn refuses_large_values(&self) -> bool {
+        self.memory_bytes_max.is_some_and(|bytes| bytes / (self.threads as u64) < self.value_bytes_max as u64)
     }
 
     /// What must hold between settings.

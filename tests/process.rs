@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use running::{DEADLINE, Node, connect, refused, until};
 use serde_json::Value as Json;
+use trellis::base::slot::Slot;
 use trellis::net::Net;
 use trellis::net::client::Client;
 use trellis::protocol::native::Ask;
@@ -273,6 +274,7 @@ fn health_and_status_say_all_that_is_promised() {
     assert_eq!((&foo["slot"], &foo["partition"]), (&12182.into(), &(12182 / 16).into()));
     assert_eq!(foo["replicas"][0]["id"], "a");
     assert_eq!(node.json("/v1/ring/x%7Bfoo%7D")["slot"], 12182, "the key is unescaped, its hash tag counts");
+    assert_eq!(node.json("/v1/ring/%FF")["slot"], Slot::of(b"\xff").0, "a key need not be text");
     assert_eq!(node.json("/v1/ring")["partitions"][0]["replicas"], serde_json::json!(["a"]));
 }
 
@@ -282,6 +284,8 @@ fn unknown_pages_and_actions_are_json_errors() {
     for (method, path, status) in [
         ("GET", "/v2/status", 404),
         ("GET", "/nothing/at/all", 404),
+        ("PUT", "/v1/status", 405),
+        ("GET", "/v1/members/nobody/forget", 405),
         ("POST", "/v1/members/nobody/forget", 404),
         ("POST", "/v1/members/a%20b/forget", 400),
     ] {

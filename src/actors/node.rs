@@ -274,9 +274,9 @@ fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Op
     let host = advertised.rsplit_once(':').map_or(advertised, |(host, _)| host);
     Member {
         admin: admin_port.map(|port| format!("{host}:{port}")),
-        weight: u16::try_from(config.weight).unwrap_or(u16::MAX),
-        zone: config.zone.clone(),
-        vnodes: u16::try_from(config.vnodes).unwrap_or(u16::MAX),
+        weight: config.weight,
+        zone: config.zone.clone().map(String::from),
+        vnodes: config.vnodes,
         replication: match config.replication {
             Copies::Copies(copies) => u16::from(copies),
             Copies::All => REPLICATE_TO_ALL,

@@ -8,7 +8,8 @@ use std::io;
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Resource, Route, web};
+use percent_encoding::percent_decode_str;
 
 use crate::actors::handles::Handles;
 use crate::actors::views;
@@ -38,15 +39,24 @@ pub fn serve(listener: PlainListener, handles: Handles) -> io::Result<ServerHand
 
 /// The routes of the endpoint.
 pub fn routes(app: &mut web::ServiceConfig) {
-    app.route("/health/live", web::get().to(live))
-        .route("/health/ready", web::get().to(ready))
-        .route("/metrics", web::get().to(metrics_page))
-        .route("/v1/status", web::get().to(async |handles: web::Data<Handles>| page(&handles, b"v1/status").await))
-        .route("/v1/members", web::get().to(async |handles: web::Data<Handles>| page(&handles, b"v1/members").await))
-        .route("/v1/ring", web::get().to(async |handles: web::Data<Handles>| page(&handles, b"v1/ring").await))
-        .route("/v1/ring/{key:.*}", web::get().to(ring_of))
-        .route("/v1/members/{id}/forget", web::post().to(forget))
+    let status = async |handles: web::Data<Handles>| page(&handles, b"v1/status").await;
+    let members = async |handles: web::Data<Handles>| page(&handles, b"v1/members").await;
+    let ring = async |handles: web::Data<Handles>| page(&handles, b"v1/ring").await;
+    app.service(only("/health/live", web::get().to(live)))
+        .service(only("/health/ready", web::get().to(ready)))
+        .service(only("/metrics", web::get().to(metrics_page)))
+        .service(only("/v1/status", web::get().to(status)))
+        .service(only("/v1/members", web::get().to(members)))
+        .service(only("/v1/ring", web::get().to(ring)))
+        .service(only("/v1/ring/{key:.*}", web::get().to(ring_of)))
+        .service(only("/v1/members/{id}/forget", web::post().to(forget)))
         .default_service(web::to(async || json(404, views::error("not_found", "no such page").to_string())));
+}
+
+/// A page with one method, which is an error in the common form for any other.
+fn only(path: &str, route: Route) -> Resource {
+    let refused = async || json(405, views::error("method_not_allowed", "not with this method").to_string());
+    web::resource(path).route(route).default_service(web::to(refused))
 }
 
 fn json(status: u16, body: String) -> HttpResponse {
@@ -67,8 +77,9 @@ async fn ready(handles: web::Data<Handles>) -> HttpResponse {
     page(&handles, b"health").await
 }
 
-async fn ring_of(handles: web::Data<Handles>, key: web::Path<String>) -> HttpResponse {
-    page(&handles, &[b"v1/ring/", key.as_bytes()].concat()).await
+/// Takes the key from the path as it came, because one that is not text would not survive the framework's own decoding.
+async fn ring_of(handles: web::Data<Handles>, request: HttpRequest) -> HttpResponse {
+    page(&handles, &percent_decode_str(request.uri().path().trim_start_matches('/')).collect::<Vec<u8>>()).await
 }
 
 async fn forget(handles: web::Data<Handles>, id: web::Path<String>) -> HttpResponse {

@@ -74,6 +74,10 @@ name_type! {
     /// The name every member of a cluster shares. Nodes of another name are refused.
     ClusterName
 }
+name_type! {
+    /// What fails together with a node: a rack, a building, a region.
+    Zone
+}
 
 impl NodeId {
     /// The 32 bits of this id, in this life of the process, that versions carry. Two lives of one id differ, so that a

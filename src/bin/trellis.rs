@@ -43,6 +43,11 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "huge pages stay on: the node will use more memory than it accounts for");
     }
     fit_connections(&mut config);
+    if config.refuses_large_values() {
+        tracing::warn!(
+            "max-memory divided by threads is less than max-value-size: a value above its thread's part gets OOM"
+        );
+    }
     let fault = FAULT.get_or_init(Notify::new);
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -147,6 +147,10 @@ fn memory_and_values_are_sizes() {
     assert_eq!(with(|s| s.max_memory = text("0")).unwrap().memory_bytes_max, None);
     assert!(with(|s| s.max_memory = text("lots")).is_err());
     assert_eq!(with(|s| s.max_value_size = text("512mb")).unwrap().value_bytes_max, 512 << 20);
+    let refuses = |memory: &str, threads: &str| {
+        with(|s| (s.max_memory, s.threads) = (text(memory), text(threads))).unwrap().refuses_large_values()
+    };
+    assert!(refuses("100mb", "2") && !refuses("128mb", "2") && !refuses("0", "2"));
     for bad in ["0", "513mb", "big"] {
         assert!(with(|s| s.max_value_size = text(bad)).is_err(), "{bad}");
     }
@@ -166,7 +170,10 @@ fn words_are_exact() {
 fn counts_stay_in_range() {
     assert!(with(|s| s.threads = text("0")).is_err());
     assert!(with(|s| s.threads = text("257")).is_err());
-    assert!(with(|s| s.vnodes = text("0")).is_err());
+    for (vnodes, weight) in [("0", "1"), ("4097", "1"), ("65537", "1"), ("1", "1025"), ("1", "65537")] {
+        let error = with(|s| (s.vnodes, s.weight) = (text(vnodes), text(weight))).unwrap_err();
+        assert!(matches!(error, ConfigError::OutOfRange { .. }), "{error}");
+    }
     assert!(with(|s| s.max_connections = text("0")).is_err());
     assert_eq!(with(|s| s.weight = text("0")).unwrap().weight, 0, "a gateway");
     assert_eq!(Config::new(&Settings { port: text("1"), ..Settings::default() }, 0).unwrap().threads, 1);
@@ -179,9 +186,14 @@ fn counts_stay_in_range() {
 fn failure_detection_times_fit_each_other() {
     assert_eq!(with(|s| s.heartbeat_interval = text("500")).unwrap().heartbeat_interval, Duration::from_millis(500));
     assert_eq!(with(|s| s.failure_timeout = text("8s")).unwrap().failure_timeout, Duration::from_secs(8));
-    for bad in ["9", "61s", "soon"] {
+    for bad in ["9", "39", "61s", "soon"] {
         assert!(with(|s| s.heartbeat_interval = text(bad)).is_err(), "{bad}");
     }
+    assert!(with(|s| (s.heartbeat_interval, s.failure_timeout) = (text("40"), text("199"))).is_err());
+    // What is accepted here is accepted by the failure detector.
+    assert!(with(|s| (s.heartbeat_interval, s.failure_timeout) = (text("40"), text("200"))).is_ok());
+    let longest = |s: &mut Settings| (s.heartbeat_interval, s.failure_timeout) = (text("10m"), text("1h"));
+    assert!(with(|s| (longest(s), s.forget_after = text("0")).1).is_ok());
     let error = with(|s| s.heartbeat_interval = text("5s")).unwrap_err();
     assert_eq!(error.to_string(), "heartbeat-interval (5s) must be below failure-timeout (5s)");
     let error = with(|s| s.forget_after = text("5s")).unwrap_err();
@@ -194,7 +206,7 @@ fn failure_detection_times_fit_each_other() {
 #[test]
 fn names_are_plain() {
     assert_eq!(with(|s| s.node_id = text("n1")).unwrap().node_id.unwrap().as_str(), "n1");
-    assert_eq!(with(|s| s.zone = text("eu-1a")).unwrap().zone.as_deref(), Some("eu-1a"));
+    assert_eq!(with(|s| s.zone = text("eu-1a")).unwrap().zone.unwrap().as_str(), "eu-1a");
     assert!(with(|s| s.cluster_name = text("a b")).is_err());
     assert!(with(|s| s.node_id = text("")).is_err());
     assert!(with(|s| s.zone = text("x/y")).is_err());

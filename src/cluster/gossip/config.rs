@@ -7,6 +7,7 @@ use std::time::Duration;
 use foca::PeriodicParams;
 
 use crate::base::id::{ClusterName, NodeId};
+use crate::config::{FAILURE_MS, HEARTBEAT_MS};
 use crate::protocol::datagram::PAYLOAD_BYTES_MAX;
 
 /// Members remembered, the dead included. Beyond it the longest dead are forgotten, and strangers refused when all live.
@@ -104,10 +105,10 @@ impl Timing {
     ///
     /// [`BadTiming`] when the settings contradict each other.
     pub fn derive(heartbeat_interval_ms: u64, failure_timeout_ms: u64) -> Result<Self, BadTiming> {
-        if !(40..=600_000).contains(&heartbeat_interval_ms) {
+        if !HEARTBEAT_MS.contains(&heartbeat_interval_ms) {
             return Err(BadTiming::Heartbeat);
         }
-        if !(200..=3_600_000).contains(&failure_timeout_ms) {
+        if !FAILURE_MS.contains(&failure_timeout_ms) {
             return Err(BadTiming::Timeout);
         }
         if failure_timeout_ms <= heartbeat_interval_ms {
