@@ -1,7 +1,7 @@
 //! Brings replicas together: carries out what `cluster::sync` plans, by comparing digests with a peer and sending each side what it
 //! lacks. Never decides what to compare. Exercised by the simulation.
 //!
-//! Bound: one session per peer at a time, a page of a leaf at a time.
+//! Bound: one session per peer at a time, a page of a leaf at a time, `SYNC_ENTRIES_PER_FRAME` and `SYNC_BYTES_PER_FRAME` a page.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 
 use crate::base::counters::{Counter, Counters};
 use crate::base::hlc::{UnixMs, Version};
-use crate::base::limits::{REQUEST_TIMEOUT, SYNC_ENTRIES_PER_FRAME};
+use crate::base::limits::{REQUEST_TIMEOUT, SYNC_BYTES_PER_FRAME, SYNC_ENTRIES_PER_FRAME};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::sync::{Compared, Planner, Step};
@@ -234,7 +234,8 @@ impl Session {
         } else if ours > theirs {
             let mut bytes = Vec::new();
             frame::encode_record(&RecordRef::Floor { partition: partition.0, version: ours }, &mut bytes);
-            self.push(bytes, |end| vec![Outgoing { end, partition, op: 0, route: None }]).await?;
+            let floor = Outgoing { end: bytes.len(), partition, op: 0, route: None };
+            self.push(bytes, vec![floor]).await?;
         }
         Ok(())
     }
@@ -253,8 +254,11 @@ impl Session {
         }
         offered.extend(ours.into_keys());
         came_to.differing += wanted.len() + offered.len();
-        for page in wanted.chunks(SYNC_ENTRIES_PER_FRAME) {
-            came_to.pulled_old += self.pull(partition, page).await?;
+        let mut wanted = &wanted[..];
+        while !wanted.is_empty() {
+            let (answered, old) = self.pull(partition, &wanted[..wanted.len().min(SYNC_ENTRIES_PER_FRAME)]).await?;
+            wanted = &wanted[answered..];
+            came_to.pulled_old += old;
         }
         for page in offered.chunks(SYNC_ENTRIES_PER_FRAME) {
             self.offer(partition, page).await?;
@@ -289,11 +293,16 @@ impl Session {
         Ok(all)
     }
 
-    /// Fetches and merges entries. Returns how many of them should have been here long ago.
-    async fn pull(&self, partition: Partition, wanted: &[(Bytes, Version)]) -> Result<usize, Ended> {
+    /// Fetches and merges entries. Returns for how many the peer had room in its answer, one or more, and how many of these should have
+    /// been here long ago.
+    async fn pull(&self, partition: Partition, wanted: &[(Bytes, Version)]) -> Result<(usize, usize), Ended> {
         let keys = wanted.iter().map(|(key, have)| (Key(key), *have)).collect();
         let payload = self.ask(&Ask::Entries(keys)).await?;
         let Native::Answer { answer: Answer::Entries(found), .. } = frame::decode(&payload)? else { return Err(Ended) };
+        if found.is_empty() || found.len() > wanted.len() {
+            return Err(Ended);
+        }
+        let answered = found.len();
         let now: UnixMs = self.clock.unix_ms();
         let mut old = 0;
         let mut records = Vec::new();
@@ -308,31 +317,28 @@ impl Session {
         }
         self.counters.borrow_mut().add(Counter::SyncEntries, records.len() as u64);
         self.local.store_of(partition).send(Merge(records)).await?;
-        Ok(old)
+        Ok((answered, old))
     }
 
     /// Sends entries the peer lacks.
     async fn offer(&self, partition: Partition, keys: &[Bytes]) -> Result<(), Ended> {
         let held = self.local.store_of(partition).send(Peek(keys.to_vec())).await?;
-        let mut bytes = Vec::new();
-        let mut ends = Vec::new();
+        let (mut bytes, mut records) = (Vec::new(), Vec::new());
         for (key, entry) in keys.iter().zip(&held) {
             // It may have been evicted or dropped meanwhile.
-            if let Some(entry) = entry {
-                let record = RecordRef::Entry { key, entry: entry.as_ref(), answered: None, counted: None };
-                frame::encode_record(&record, &mut bytes);
-                ends.push(bytes.len());
+            let Some(entry) = entry else { continue };
+            let record = RecordRef::Entry { key, entry: entry.as_ref(), answered: None, counted: None };
+            frame::encode_record(&record, &mut bytes);
+            let op = u32::try_from(records.len()).expect("pages are bounded");
+            records.push(Outgoing { end: bytes.len(), partition, op, route: None });
+            if bytes.len() >= SYNC_BYTES_PER_FRAME {
+                self.push(std::mem::take(&mut bytes), std::mem::take(&mut records)).await?;
             }
         }
-        let outgoing = |(op, end): (u32, &usize)| Outgoing { end: *end, partition, op, route: None };
-        self.push(bytes, |_| (0u32..).zip(&ends).map(outgoing).collect()).await
+        if records.is_empty() { Ok(()) } else { self.push(bytes, records).await }
     }
 
-    async fn push(&self, bytes: Vec<u8>, records: impl FnOnce(usize) -> Vec<Outgoing>) -> Result<(), Ended> {
-        let records = records(bytes.len());
-        if records.is_empty() {
-            return Ok(());
-        }
+    async fn push(&self, bytes: Vec<u8>, records: Vec<Outgoing>) -> Result<(), Ended> {
         let pushed = self.replication.send(Push { peer: self.peer, bytes, records });
         let pushed = tokio::time::timeout(REQUEST_TIMEOUT, pushed).await??;
         if pushed { Ok(()) } else { Err(Ended) }

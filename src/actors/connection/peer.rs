@@ -16,6 +16,7 @@ use crate::base::op::Op;
 use crate::base::reply::{BUSY, ReplyRef, ReplySink, STOPPING, Wire};
 use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
+use crate::cluster::sync::page;
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{
     Answer, Answered, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies, Surveyed,
@@ -224,7 +225,10 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
             let have: Vec<Version> = keys.iter().map(|(_, have)| *have).collect();
             let key = |(Key(key), _): &(Key<'_>, Version)| frame::share(payload, key);
             match handles.local.peek(keys.iter().map(key).collect()).await {
-                Ok(held) => reply(Answer::Entries(have.iter().zip(&held).map(holding).collect())),
+                Ok(held) => {
+                    let held = &held[..page(&held)];
+                    reply(Answer::Entries(have.iter().zip(held).map(holding).collect()));
+                }
                 Err(Gone) => reply(Answer::Failed(STOPPING)),
             }
         }

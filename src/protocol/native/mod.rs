@@ -337,7 +337,7 @@ pub enum Answer<'a> {
     Pong,
     /// The membership.
     Membership(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    /// One per key asked for.
+    /// One per key asked for, or for the first of them: as many as have room, and at least one.
     Entries(#[serde(borrow)] Vec<Holding<'a>>),
     /// A number of keys, or of replicas.
     Count(u64),
