@@ -253,8 +253,12 @@ impl Session {
         }
         offered.extend(ours.into_keys());
         came_to.differing += wanted.len() + offered.len();
-        for page in wanted.chunks(SYNC_ENTRIES_PER_FRAME) {
-            came_to.pulled_old += self.pull(partition, page).await?;
+        let mut wanted = &wanted[..];
+        while !wanted.is_empty() {
+            let page = &wanted[..wanted.len().min(SYNC_ENTRIES_PER_FRAME)];
+            let (told, old) = self.pull(partition, page).await?;
+            came_to.pulled_old += old;
+            wanted = &wanted[told..];
         }
         for page in offered.chunks(SYNC_ENTRIES_PER_FRAME) {
             self.offer(partition, page).await?;
@@ -289,11 +293,16 @@ impl Session {
         Ok(all)
     }
 
-    /// Fetches and merges entries. Returns how many of them should have been here long ago.
-    async fn pull(&self, partition: Partition, wanted: &[(Bytes, Version)]) -> Result<usize, Ended> {
+    /// Fetches and merges entries, as many from the first on as the peer sends at once. Returns their number, and how many of them should
+    /// have been here long ago.
+    async fn pull(&self, partition: Partition, wanted: &[(Bytes, Version)]) -> Result<(usize, usize), Ended> {
         let keys = wanted.iter().map(|(key, have)| (Key(key), *have)).collect();
         let payload = self.ask(&Ask::Entries(keys)).await?;
         let Native::Answer { answer: Answer::Entries(found), .. } = frame::decode(&payload)? else { return Err(Ended) };
+        let told = found.len();
+        if told == 0 || told > wanted.len() {
+            return Err(Ended);
+        }
         let now: UnixMs = self.clock.unix_ms();
         let mut old = 0;
         let mut records = Vec::new();
@@ -308,7 +317,7 @@ impl Session {
         }
         self.counters.borrow_mut().add(Counter::SyncEntries, records.len() as u64);
         self.local.store_of(partition).send(Merge(records)).await?;
-        Ok(old)
+        Ok((told, old))
     }
 
     /// Sends entries the peer lacks.

@@ -5,6 +5,7 @@
 
 mod answers;
 mod execute;
+mod fit;
 mod native;
 mod peer;
 mod resp;
