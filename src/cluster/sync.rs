@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::entry::{Body, Entry};
 use crate::base::hlc::UnixMs;
-use crate::base::limits::SYNC_BYTES_PER_FRAME;
 use crate::base::slot::Partition;
 
 use super::partition_set::PartitionSet;
@@ -28,20 +26,6 @@ const SETTLE_MS: u64 = 1_500;
 const FOUND_AFTER_MS: u64 = 10_000;
 /// A pair that could not be compared is tried again after this time.
 const RETRY_MS: u64 = 500;
-
-/// How many of these one answer takes: up to the one with which their values reach [`SYNC_BYTES_PER_FRAME`], so that there is at least one,
-/// and whoever asked can go on from there.
-pub fn page(held: &[Option<Entry>]) -> usize {
-    let mut bytes = 0;
-    let fits = |entry: &&Option<Entry>| {
-        let before = bytes;
-        if let Some(Entry { body: Body::Live { value, .. }, .. }) = entry {
-            bytes += value.len();
-        }
-        before < SYNC_BYTES_PER_FRAME
-    };
-    held.iter().take_while(fits).count()
-}
 
 /// What comparing one partition with one peer came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 mod answers;
 mod execute;
+mod fit;
 mod native;
 mod peer;
 mod resp;

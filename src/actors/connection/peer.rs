@@ -16,7 +16,6 @@ use crate::base::op::Op;
 use crate::base::reply::{BUSY, ReplyRef, ReplySink, STOPPING, Wire};
 use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
-use crate::cluster::sync::page;
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{
     Answer, Answered, Ask, Forward, Holding, Key, Message, Misdirected, Page, RecordRef, Replies, Surveyed,
@@ -30,7 +29,7 @@ use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
 use super::super::store::{self, Held, Merge, Merged, Question, Record};
 use super::answers::{Answers, Work};
-use super::{Door, Entry, execute};
+use super::{Door, Entry, execute, fit};
 
 /// Begins to work on a frame.
 ///
@@ -47,12 +46,16 @@ pub(super) fn take(
     match frame::decode(&payload)? {
         Message::Forward { .. } | Message::Replicate { .. } if !entry.is_peer() => return Err(FrameError::PeersOnly),
         Message::Forward { id, start_by, forward } => {
+            if forward.ops.len() > fit::FORWARD_OPS_MAX {
+                return Err(FrameError::Malformed("too many operations".into()));
+            }
+            let writes: Vec<bool> = forward.ops.iter().map(|(_, op)| op.act.writes()).collect();
             let (mut batch, bytes) = peer_batch(&door, &payload, forward);
             let left = Duration::from_millis(start_by.saturating_sub(door.now()));
             batch.start_by = Some(door.handles.clock.monotonic() + left);
             spawn_local(async move {
                 let result = coordinate(&door, batch, bytes).await;
-                send_forwarded(&work, id, result);
+                send_forwarded(&work, id, result.map(|all| fit::replies(all, &writes, fit::REPLIES_BYTES_MAX)));
             });
         }
         Message::Replicate { sequence, records } => {
@@ -106,7 +109,14 @@ fn admit(door: &Door, entry: &Entry, ask: &Ask<'_>, bytes: usize) -> Result<Opti
 }
 
 fn send(work: &Work, message: &Message<'_>) {
-    work.send(frame::to_bytes(message));
+    match (frame::try_to_bytes(message), message) {
+        (Ok(frame), _) => work.send(frame),
+        (Err(_), Message::Answer { id, .. }) => {
+            work.send(frame::to_bytes(&Message::Answer { id: *id, answer: TOO_LARGE }));
+        }
+        // Replies are made to fit; acknowledgements of more than a frame of records wait for ever, as if they were lost.
+        (Err(_), _) => {}
+    }
 }
 
 fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch, usize) {
@@ -210,6 +220,7 @@ fn partitions(bits: &[u8]) -> Option<PartitionSet> {
     <&[u8; PARTITION_SET_BYTES]>::try_from(bits).ok().map(PartitionSet::from_bytes)
 }
 
+const TOO_LARGE: Answer<'static> = Answer::Failed("ERR the answer is too large for one frame, applied: unknown");
 const NOT_PARTITIONS: Answer<'static> = Answer::Failed("ERR not a set of partitions");
 
 async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, payload: &Bytes, work: &Work) {
@@ -226,8 +237,9 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
             let key = |(Key(key), _): &(Key<'_>, Version)| frame::share(payload, key);
             match handles.local.peek(keys.iter().map(key).collect()).await {
                 Ok(held) => {
-                    let held = &held[..page(&held)];
-                    reply(Answer::Entries(have.iter().zip(held).map(holding).collect()));
+                    let mut holdings: Vec<_> = have.iter().zip(&held).map(holding).collect();
+                    holdings.truncate(fit::page(&holdings, fit::ENTRIES_BYTES_TARGET));
+                    reply(Answer::Entries(holdings));
                 }
                 Err(Gone) => reply(Answer::Failed(STOPPING)),
             }
@@ -243,7 +255,10 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
                     Held::Leased(above) => Holding::Leased { above: *above },
                     Held::OtherRoute => Holding::OtherRoute,
                 });
-                let holdings = holdings.collect();
+                let mut holdings: Vec<_> = holdings.collect();
+                // The others are not answered: who surveys counts on none of them.
+                let fitting = fit::page(&holdings, fit::SURVEY_BYTES_TARGET);
+                holdings[fitting..].fill(Holding::OtherRoute);
                 // Only a retry asks.
                 let asked = |n: u32| requests.iter().any(|(about, _)| *about == n);
                 let known = (0u32..).zip(known).filter_map(|(n, since)| Some((n, since?))).filter(|(n, _)| asked(*n));

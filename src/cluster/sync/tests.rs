@@ -390,24 +390,6 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-#[test]
-fn a_page_ends_with_the_entry_that_fills_it_and_has_at_least_one() {
-    let entry = |value_bytes| {
-        let body = Body::Live { value: vec![0; value_bytes].into(), deadline: None, flags: 0 };
-        Some(Entry { version: crate::base::hlc::Version::ZERO, body })
-    };
-    let half = SYNC_BYTES_PER_FRAME / 2;
-    for (held, fits) in [
-        (vec![], 0),
-        (vec![None, entry(1), None], 3),
-        (vec![entry(4 * half), entry(1)], 1),
-        (vec![entry(half), entry(half), entry(1)], 2),
-        (vec![entry(1), entry(4 * half), None], 2),
-    ] {
-        assert_eq!(page(&held), fits);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Answer, Ask, Forward, Holding, Message, RecordRef};
 use crate::base::entry::{BodyRef, EntryRef};
-use crate::base::limits::{KEY_BYTES_MAX, LARGE_VALUE_BYTES, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::base::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, LARGE_VALUE_BYTES, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Bytes of the length that leads each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -104,6 +104,20 @@ pub fn to_bytes(message: &Message<'_>) -> Bytes {
     let mut out = Vec::new();
     encode(message, &mut out);
     out.into()
+}
+
+/// The same, unless the frame would be longer than any that is taken.
+///
+/// # Errors
+/// [`FrameError::TooLong`].
+pub fn try_to_bytes(message: &Message<'_>) -> Result<Bytes, FrameError> {
+    let mut out = postcard::to_extend(message, vec![0; LENGTH_BYTES]).expect("a Vec takes any message");
+    let bytes = out.len() - LENGTH_BYTES;
+    if bytes > FRAME_BYTES_MAX {
+        return Err(FrameError::TooLong { bytes, max: FRAME_BYTES_MAX });
+    }
+    close(&mut out, 0);
+    Ok(out.into())
 }
 
 /// Cuts the next complete frame's payload off `buf`. Large payloads are copied out of it: for those who read many of them there is
@@ -324,6 +338,14 @@ mod tests {
             let answer = Message::Answer { id: 1, answer: Answer::Membership(theirs) };
             assert_eq!((bounded(&ask).is_err(), bounded(&answer).is_err()), (is_refused, is_refused));
         }
+    }
+
+    #[test]
+    fn a_frame_that_nobody_would_take_is_not_made() {
+        let body = vec![0; FRAME_BYTES_MAX];
+        let reply = |bytes| Message::Answer { id: 1, answer: Answer::Reply(bytes) };
+        assert!(matches!(try_to_bytes(&reply(&body)), Err(FrameError::TooLong { .. })));
+        assert_eq!(try_to_bytes(&reply(b"+OK")), Ok(to_bytes(&reply(b"+OK"))));
     }
 
     #[test]

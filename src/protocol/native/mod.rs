@@ -337,7 +337,7 @@ pub enum Answer<'a> {
     Pong,
     /// The membership.
     Membership(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    /// One per key asked for, or for the first of them: as many as have room, and at least one.
+    /// One per key asked for, from the first on: at least one, and as many as make a frame of reasonable size.
     Entries(#[serde(borrow)] Vec<Holding<'a>>),
     /// A number of keys, or of replicas.
     Count(u64),
