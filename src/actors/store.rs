@@ -66,7 +66,7 @@ impl Taken {
         match applied {
             Applied::Newer | Applied::Same => Self::Yes,
             Applied::Stale(version) => Self::Newer(version),
-            Applied::FarFuture { .. } => Self::Refused(Refusal::FarFuture),
+            Applied::FarFuture => Self::Refused(Refusal::FarFuture),
         }
     }
 }
@@ -249,7 +249,7 @@ impl StoreActor {
             }
             Record::Floor { partition, version } => return Taken::of(self.core.apply_floor(*partition, *version, now)),
         };
-        let applied = self.core.apply_owned(key, entry, now);
+        let applied = self.core.apply(key, entry, now);
         if let (Applied::Newer, Some(counted)) = (applied, counted) {
             self.leases.taken(key, counted.link(), entry.version);
         }

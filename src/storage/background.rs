@@ -55,9 +55,9 @@ impl Store {
 
     /// Takes over a floor from a replica. Entries above it stay, at the cost of a walk over the partition.
     pub fn apply_floor(&mut self, partition: Partition, floor: Version, now: UnixMs) -> Applied {
-        if let Err(far) = self.hlc.observe(now, floor) {
+        if self.hlc.observe(now, floor).is_err() {
             self.counters.inc(Counter::EntriesFarFuture);
-            return Applied::FarFuture { ahead_ms: far.ahead_ms };
+            return Applied::FarFuture;
         }
         let index = self.index(partition);
         let present = self.tables[index].floor;

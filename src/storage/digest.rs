@@ -28,58 +28,40 @@ pub(super) fn leaf_range(leaf: usize) -> (u64, u64) {
 }
 
 /// The digest of a whole partition, as replicas compare it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionDigest {
     /// Sum over all keys, tombstones included.
     pub sum: u64,
-    /// How many.
-    pub count: u64,
     /// Everything at or below this version is dead.
     pub floor: Version,
 }
 
-/// The digest of one leaf.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LeafDigest {
-    /// Wrapping sum of a hash of each key and its version.
-    pub sum: u64,
-    /// How many keys.
-    pub count: u32,
-}
-
-/// A partition's leaves.
+/// A partition's leaves: of each the wrapping sum of a hash of every key and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Digest([LeafDigest; LEAVES]);
+pub(super) struct Digest([u64; LEAVES]);
 
 impl Default for Digest {
     fn default() -> Self {
-        Self([LeafDigest::default(); LEAVES])
+        Self([0; LEAVES])
     }
 }
 
 impl Digest {
     /// Notes that the key at `place` went from one version to another; `None` is absence.
     pub(super) fn change(&mut self, place: u64, from: Option<Version>, to: Option<Version>) {
+        let term = |version: Option<Version>| version.map_or(0, |version| term(place, version));
         let leaf = &mut self.0[leaf_of(place)];
-        if let Some(version) = from {
-            leaf.sum = leaf.sum.wrapping_sub(term(place, version));
-            leaf.count -= 1;
-        }
-        if let Some(version) = to {
-            leaf.sum = leaf.sum.wrapping_add(term(place, version));
-            leaf.count += 1;
-        }
+        *leaf = leaf.wrapping_sub(term(from)).wrapping_add(term(to));
     }
 
     /// The leaves in order.
-    pub(super) fn leaves(&self) -> &[LeafDigest; LEAVES] {
+    pub(super) fn leaves(&self) -> &[u64; LEAVES] {
         &self.0
     }
 
     /// All leaves in one.
     pub(super) fn root(&self, floor: Version) -> PartitionDigest {
-        let sum = self.0.iter().fold(0u64, |sum, leaf| sum.wrapping_add(leaf.sum));
-        PartitionDigest { sum, count: self.0.iter().map(|leaf| u64::from(leaf.count)).sum(), floor }
+        PartitionDigest { sum: self.0.iter().fold(0, |sum: u64, leaf| sum.wrapping_add(*leaf)), floor }
     }
 }
 

@@ -16,7 +16,7 @@ mod table;
 
 pub use ahead::{Aim, OPS_AHEAD};
 pub use background::Turn;
-pub use digest::{LEAVES, LeafDigest, PartitionDigest};
+pub use digest::{LEAVES, PartitionDigest};
 pub use lease::{Leased, Leases, stamps_below};
 pub use recent::RecentRequests;
 pub use store::{Applied, KeyPage, LeafPage, Store, StoreConfig};

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::digest::{LEAVES, LeafDigest, PartitionDigest, leaf_range};
+use super::digest::{LEAVES, PartitionDigest, leaf_range};
 use super::entries::{Key, KeyHash};
 use super::eviction::{Evictor, Place, UseClock};
 use super::packed::{ContentBody, PackedRef, Value};
@@ -23,7 +23,7 @@ pub struct StoreConfig {
     /// How many shards share the node's partitions; this one holds every partition `p` with `p % shards == shard`.
     pub shards: u16,
     /// Bytes this shard may take for entries, tombstones and their tables; 0 for no limit. The empty store (about 300 bytes a partition, and
-    /// 1 KiB more for each that keeps a digest) comes on top.
+    /// 512 bytes more for each that keeps a digest) comes on top.
     pub memory_bytes_max: usize,
     /// At the limit: whether to evict the least recently used, else writes are refused.
     pub evict: bool,
@@ -43,10 +43,7 @@ pub enum Applied {
     /// Something newer stays, of this version.
     Stale(Version),
     /// Its version lies too far ahead of this node's clock. Nothing was changed.
-    FarFuture {
-        /// How far, in milliseconds.
-        ahead_ms: u64,
-    },
+    FarFuture,
 }
 
 /// A page of keys.
@@ -231,42 +228,22 @@ impl Store {
         version
     }
 
-    /// Merges an entry from a replica. Never refused for memory: with eviction something else goes, without it the caller minds the budget.
-    pub fn apply(&mut self, key: &[u8], entry: EntryRef<'_>, now: UnixMs) -> Applied {
-        let body = match entry.body {
-            BodyRef::Tombstone => ContentBody::Tombstone,
-            BodyRef::Live { value, deadline, flags } => {
-                ContentBody::Live { value: Value::Copied(value), deadline, flags }
-            }
-        };
-        self.merge(key, entry, body, now)
-    }
-
-    /// As [`Store::apply`]; a large value is kept as it is, not copied.
-    pub fn apply_owned(&mut self, key: &[u8], entry: &Entry, now: UnixMs) -> Applied {
-        let body = match &entry.body {
-            Body::Tombstone => ContentBody::Tombstone,
-            Body::Live { value, deadline, flags } => {
-                ContentBody::Live { value: Value::Owned(value), deadline: *deadline, flags: *flags }
-            }
-        };
-        self.merge(key, entry.as_ref(), body, now)
-    }
-
-    fn merge(&mut self, key: &[u8], entry: EntryRef<'_>, body: ContentBody<'_>, now: UnixMs) -> Applied {
-        if let Err(far) = self.hlc.observe(now, entry.version) {
+    /// Merges an entry from a replica; a large value is shared, not copied. Never refused for memory: with eviction something else goes, without
+    /// it the caller minds the budget.
+    pub fn apply(&mut self, key: &[u8], entry: &Entry, now: UnixMs) -> Applied {
+        if self.hlc.observe(now, entry.version).is_err() {
             self.counters.inc(Counter::EntriesFarFuture);
-            return Applied::FarFuture { ahead_ms: far.ahead_ms };
+            return Applied::FarFuture;
         }
         let (table, key) = self.find(key);
         if entry.version <= self.tables[table].floor {
             self.counters.inc(Counter::EntriesStale);
             return Applied::Stale(self.tables[table].floor);
         }
-        let entry = as_of(entry, now);
+        let effective = as_of(entry.as_ref(), now);
         if let Some(present) = self.tables[table].entry(key) {
             let present = as_of(present, now);
-            match entry.merge_order(&present) {
+            match effective.merge_order(&present) {
                 std::cmp::Ordering::Greater => {}
                 _ if entry.version == present.version => return Applied::Same,
                 _ => {
@@ -276,12 +253,14 @@ impl Store {
             }
         }
         self.counters.inc(Counter::EntriesApplied);
-        if entry.body == BodyRef::Tombstone {
-            self.tables[table].bury(key, entry.version, &mut self.tally);
-        } else {
-            let put = self.tables[table].put(key, self.uses.now(), body, |_| entry.version, &mut self.tally);
-            self.count_use(put.news);
-            self.stay_within_budget(table, key);
+        match &entry.body {
+            Body::Live { value, deadline, flags } if effective.body != BodyRef::Tombstone => {
+                let body = ContentBody::Live { value: Value::Owned(value), deadline: *deadline, flags: *flags };
+                let put = self.tables[table].put(key, self.uses.now(), body, |_| entry.version, &mut self.tally);
+                self.count_use(put.news);
+                self.stay_within_budget(table, key);
+            }
+            Body::Live { .. } | Body::Tombstone => self.tables[table].bury(key, entry.version, &mut self.tally),
         }
         Applied::Newer
     }
@@ -450,7 +429,7 @@ impl Store {
     }
 
     /// The digests of a partition's leaves.
-    pub fn leaf_digests(&mut self, partition: Partition) -> [LeafDigest; LEAVES] {
+    pub fn leaf_digests(&mut self, partition: Partition) -> [u64; LEAVES] {
         *self.table_mut(partition).digest().leaves()
     }
 

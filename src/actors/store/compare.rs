@@ -28,7 +28,7 @@ impl Handler<Leaves> for StoreActor {
     type Result = Vec<u64>;
 
     fn handle(&mut self, Leaves(partition): Leaves, _: &mut Self::Context) -> Self::Result {
-        self.core.leaf_digests(partition).iter().map(|leaf| leaf.sum).collect()
+        self.core.leaf_digests(partition).to_vec()
     }
 }
 

@@ -144,7 +144,7 @@ fn a_large_value_is_never_copied() {
     let Some(Entry { body: Body::Live { value: owned, .. }, .. }) = store.peek_owned(b"k") else { unreachable!() };
     assert_eq!(owned.as_ptr(), value.as_ptr());
     let mut other = super::store();
-    other.apply_owned(b"k", &store.peek_owned(b"k").unwrap(), T0);
+    other.apply(b"k", &store.peek_owned(b"k").unwrap(), T0);
     let Some(Entry { body: Body::Live { value: there, .. }, .. }) = other.peek_owned(b"k") else { unreachable!() };
     assert_eq!(there.as_ptr(), value.as_ptr());
 }
@@ -277,7 +277,7 @@ proptest! {
             if let (_, Some(told)) = run(&mut store, &op, now) {
                 prop_assert!(told.version > last, "versions rise");
                 last = told.version;
-                prop_assert_eq!(replica.apply(key.as_bytes(), told.as_ref(), now), Applied::Newer);
+                prop_assert_eq!(replica.apply(key.as_bytes(), &told, now), Applied::Newer);
             }
             for n in 0..5u8 {
                 let key = format!("key{n}");

@@ -38,7 +38,7 @@ fn without_eviction_a_full_store_refuses_writes_but_deletes_and_shrinks() {
         version: Version { time: T0 << 16, origin: 9 },
         body: Body::Live { value: vec![0; 9_000].into(), deadline: None, flags: 0 },
     };
-    assert_eq!(store.apply(b"from a replica", applied.as_ref(), T0), Applied::Newer);
+    assert_eq!(store.apply(b"from a replica", &applied, T0), Applied::Newer);
 }
 
 #[test]
