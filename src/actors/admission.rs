@@ -4,6 +4,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::base::limits::READ_CHUNK_BYTES;
+
 /// Room for requests and their bytes.
 #[derive(Debug)]
 pub struct Admission {
@@ -50,6 +52,55 @@ impl Admission {
     }
 }
 
+/// Bytes that the connections of one data arbiter hold outside of requests in flight: what they have of unfinished commands, and the replies
+/// that nobody has read yet. Those who hold little are not counted.
+#[derive(Debug)]
+pub struct Budget {
+    used: Cell<usize>,
+    max: usize,
+}
+
+impl Budget {
+    /// Room for `max` bytes.
+    pub fn new(max: usize) -> Self {
+        Self { used: Cell::new(0), max }
+    }
+
+    /// Whether there is no room left.
+    pub fn is_used_up(&self) -> bool {
+        self.used.get() >= self.max
+    }
+}
+
+/// One connection's part of a [`Budget`]; given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Rc<Budget>,
+    held: Cell<usize>,
+}
+
+impl Share {
+    /// What a connection may hold uncounted, so that small commands and their replies go on whatever others do.
+    pub const FREE_BYTES: usize = READ_CHUNK_BYTES;
+
+    /// A share that holds nothing.
+    pub fn of(budget: Rc<Budget>) -> Self {
+        Self { budget, held: Cell::new(0) }
+    }
+
+    /// Notes what the connection holds now. Never refuses: who asks for more looks at [`Budget::is_used_up`] first.
+    pub fn hold(&self, bytes: usize) {
+        let bytes = bytes.saturating_sub(Self::FREE_BYTES);
+        self.budget.used.set(self.budget.used.get() + bytes - self.held.replace(bytes));
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.door.ops.set(self.door.ops.get() - self.ops);
@@ -69,6 +120,22 @@ mod tests {
         drop(first);
         assert!(door.admit(3, 100).is_some());
         assert_eq!((door.ops(), door.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_share_counts_what_is_beyond_the_free_part_and_is_given_back() {
+        let budget = Rc::new(Budget::new(100));
+        let (one, other) = (Share::of(budget.clone()), Share::of(budget.clone()));
+        one.hold(Share::FREE_BYTES);
+        other.hold(Share::FREE_BYTES + 99);
+        assert!(!budget.is_used_up());
+        one.hold(Share::FREE_BYTES + 1);
+        assert!(budget.is_used_up());
+        one.hold(3);
+        assert!(!budget.is_used_up());
+        one.hold(usize::MAX / 2);
+        drop((one, other));
+        assert_eq!(budget.used.get(), 0);
     }
 
     #[test]

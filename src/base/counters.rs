@@ -35,6 +35,8 @@ counters! {
     ConnectionsIdle => "connections_closed_idle",
     /// Connections closed because the client did not take its replies or finish its request in time.
     ConnectionsSlow => "connections_closed_slow",
+    /// Connections closed because their replies took too much memory.
+    ConnectionsOutput => "connections_closed_output",
     /// Connections closed for breaking the RESP protocol or its limits.
     RespErrors => "protocol_errors_resp",
     /// Connections closed for breaking the native protocol or its limits.

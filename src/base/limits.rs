@@ -45,6 +45,14 @@ pub const FIRST_BYTE_MAX: Duration = Duration::from_secs(1);
 /// A native connection says who it is within this time after its first byte.
 pub const HELLO_MAX: Duration = Duration::from_secs(2);
 
+/// What the connections of one data arbiter hold together, of unfinished commands and of unread replies. When it is used up, commands are
+/// refused with `BUSY` and connections with unread replies stop reading: room for 16 clients with the largest values by default.
+pub const CONNECTIONS_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Replies of one client's batch beyond which the rest of it is refused.
+pub const BATCH_REPLY_BYTES_MAX: usize = OUTPUT_BYTES_MAX;
+/// A client whose replies take this much memory, shared values apart, is cut off: Redis's `client-output-buffer-limit`.
+pub const OUTPUT_BYTES_CUT: usize = 1024 * 1024 * 1024;
+
 /// Longest frame of the native protocol: one value of the largest size and its key, with room for the rest.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + 64 * 1024;
 /// Longest membership taken: two thousand records with room to spare.
@@ -97,6 +105,8 @@ pub const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub const CLIENT_BYTES_PER_SEC_MIN: usize = 64 * 1024;
 /// A client that has replies waiting and takes none of them for this long is disconnected.
 pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same while [`CONNECTIONS_BYTES_MAX`] is used up, so that those who don't read can't keep the others out for long.
+pub const CLIENT_STALL_PRESSED: Duration = Duration::from_secs(5);
 
 /// Keys one expiry turn looks at, per store.
 pub const EXPIRY_KEYS_PER_TURN: usize = 2_000;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::base::counters::Counter;
-use crate::base::limits::{OPS_UNDER_WAY_MAX, REQUEST_TIMEOUT};
+use crate::base::limits::{OPS_UNDER_WAY_MAX, OUTPUT_BYTES_CUT, REQUEST_TIMEOUT};
 use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink, STOPPING};
 use crate::protocol::request::Request;
 use crate::protocol::resp::command::{Command, Context, Parsed, parse};
@@ -53,7 +53,7 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
             Ok((command, Parsed::Session(asked))) => {
                 flush(door, entry, &mut run, out).await;
                 entry.session.borrow_mut().note(command.name, now);
-                if !session(door, entry, command, asked, out).await {
+                if !session(door, entry, command, asked, out).await || is_cut(door, entry, out) {
                     return false;
                 }
             }
@@ -79,7 +79,8 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf
     if door.is_stopping() {
         return refuse(door, Counter::Shutdown, STOPPING, count, out);
     }
-    let Some(_permit) = door.admission.admit(ops, bytes) else {
+    let room = if door.budget.is_used_up() { None } else { door.admission.admit(ops, bytes) };
+    let Some(_permit) = room else {
         return refuse(door, Counter::Busy, BUSY, count, out);
     };
     let (wire, level) = {
@@ -93,6 +94,18 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf
         Err(_) => refuse(door, Counter::Shutdown, STOPPING, count, out),
     }
     record(door, &commands, started.elapsed());
+}
+
+/// Gives a client up whose replies take too much memory, and the replies with it.
+fn is_cut(door: &Door, entry: &Entry, out: &mut ReplyBuf) -> bool {
+    let bytes = out.copied_bytes();
+    let cut = bytes > OUTPUT_BYTES_CUT;
+    if cut {
+        door.count(Counter::ConnectionsOutput);
+        tracing::warn!(client = entry.session.borrow().id(), bytes, "client cut off: its replies take too much memory");
+        out.clear();
+    }
+    cut
 }
 
 fn refuse(door: &Door, counter: Counter, text: &'static str, count: usize, out: &mut ReplyBuf) {

@@ -27,14 +27,14 @@ use tokio::time::Instant;
 use crate::base::counters::{Counter, Counters};
 use crate::base::hlc::UnixMs;
 use crate::base::limits::{
-    CLIENT_BYTES_PER_SEC_MIN, CLIENT_REQUEST_TIMEOUT, CLIENT_STALL_TIMEOUT, FIRST_BYTE_MAX, INFLIGHT_BYTES_MAX,
-    INFLIGHT_OPS_MAX, PEER_INFLIGHT_OPS_MAX,
+    CLIENT_BYTES_PER_SEC_MIN, CLIENT_REQUEST_TIMEOUT, CLIENT_STALL_PRESSED, CLIENT_STALL_TIMEOUT,
+    CONNECTIONS_BYTES_MAX, FIRST_BYTE_MAX, INFLIGHT_BYTES_MAX, INFLIGHT_OPS_MAX, PEER_INFLIGHT_OPS_MAX,
 };
 use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
 use crate::protocol::resp::session::Session;
 
-use super::admission::Admission;
+use super::admission::{Admission, Budget};
 use super::handles::Handles;
 use super::latency::Latencies;
 
@@ -115,6 +115,7 @@ struct Door {
     admission: Rc<Admission>,
     peer_admission: Rc<Admission>,
     question_admission: Rc<Admission>,
+    budget: Rc<Budget>,
     counters: RefCell<Counters>,
     latencies: RefCell<Latencies>,
     clients: RefCell<BTreeMap<u64, Rc<Entry>>>,
@@ -152,6 +153,7 @@ impl Connections {
             admission: Rc::new(Admission::new(INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
             peer_admission: Rc::new(Admission::new(PEER_INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
             question_admission: Rc::new(Admission::new(PEER_INFLIGHT_OPS_MAX, INFLIGHT_BYTES_MAX)),
+            budget: Rc::new(Budget::new(CONNECTIONS_BYTES_MAX)),
             counters: RefCell::default(),
             latencies: RefCell::default(),
             clients: RefCell::default(),
@@ -166,6 +168,7 @@ impl Connections {
 /// Ends connections whose clients let them wait for too long.
 fn look(door: &Door) {
     let now = door.handles.clock.monotonic();
+    let stall_max = if door.budget.is_used_up() { CLIENT_STALL_PRESSED } else { CLIENT_STALL_TIMEOUT };
     let idle_max = door.handles.settings.client_timeout;
     for entry in door.clients.borrow().values() {
         let idle_ms = door.now().saturating_sub(entry.session.borrow().last_active());
@@ -180,7 +183,7 @@ fn look(door: &Door) {
                 let allowed = CLIENT_REQUEST_TIMEOUT + Duration::from_secs((bytes / CLIENT_BYTES_PER_SEC_MIN) as u64);
                 (now - since > allowed).then_some(Counter::ConnectionsSlow)
             }
-            Waits::Stalled { since } => (now - since > CLIENT_STALL_TIMEOUT).then_some(Counter::ConnectionsSlow),
+            Waits::Stalled { since } => (now - since > stall_max).then_some(Counter::ConnectionsSlow),
         };
         if let Some(reason) = late {
             door.count(reason);

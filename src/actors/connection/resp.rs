@@ -14,7 +14,11 @@ use crate::net::Stream;
 use crate::protocol::resp::decode::Decoder;
 use crate::protocol::resp::encode::ReplyBuf;
 
+use super::super::admission::Share;
 use super::{Door, Entry, READ_BYTES_FIRST, Waits, execute};
+
+/// The refusal of a command that is too large for the moment. The connection ends, because the rest of the command is still to come.
+const TOO_MUCH: &str = "BUSY the node is receiving too much, nothing was done with this command";
 
 /// What the connection holds.
 struct Talk {
@@ -23,8 +27,29 @@ struct Talk {
     out: ReplyBuf,
     /// How much is read at once.
     chunk: usize,
+    share: Share,
+    /// Whether whole commands may be left in `buf`, for want of room for their replies.
+    left: bool,
     /// Since when the client has taken none of the replies that wait for it.
     unread_since: Option<Instant>,
+}
+
+impl Talk {
+    /// Bytes of commands that are not complete.
+    fn unfinished_bytes(&self) -> usize {
+        self.buf.len() + self.decoder.held_bytes()
+    }
+
+    /// Counts what the connection holds, and says whether there is room for more replies. There always is once none waits.
+    fn has_room(&self, door: &Door) -> bool {
+        self.share.hold(self.unfinished_bytes() + self.out.remaining());
+        !self.out.has_remaining() || (self.out.remaining() < OUTPUT_BYTES_MAX && !door.budget.is_used_up())
+    }
+
+    /// Whether it is about to take more of a command than is free, while there is no room.
+    fn asks_too_much(&self, door: &Door) -> bool {
+        !self.left && self.unfinished_bytes() > Share::FREE_BYTES && door.budget.is_used_up()
+    }
 }
 
 /// Serves the connection until the client hangs up, breaks the protocol, or says `QUIT`.
@@ -36,6 +61,8 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, bu
         buf,
         out: ReplyBuf::new(entry.session.borrow().wire()),
         chunk: READ_BYTES_FIRST,
+        share: Share::of(door.budget.clone()),
+        left: false,
         unread_since: None,
     };
     while turn(door, entry, &mut talk).await {
@@ -45,8 +72,10 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, bu
             Err(_) => return,
         }
     }
-    // The last replies: the end of a pipeline, an error in the protocol, the answer to QUIT.
+    // The last replies: the end of a pipeline, an error in the protocol, the answer to QUIT. What else arrived is given up.
+    (talk.decoder, talk.buf) = (Decoder::new(0), BytesMut::new());
     while talk.out.has_remaining() {
+        talk.share.hold(talk.out.remaining());
         note_wait(door, entry, &mut talk);
         match to.write_buf(&mut talk.out).await {
             Ok(written) if written > 0 => note_written(door, entry, &mut talk, written),
@@ -73,7 +102,8 @@ async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk) -> bool {
             talk.out.push_value(&error.reply());
             return false;
         }
-        if found < BATCH_OPS_MAX || talk.out.remaining() >= OUTPUT_BYTES_MAX {
+        talk.left = found == BATCH_OPS_MAX;
+        if !talk.left || !talk.has_room(door) {
             return true;
         }
     }
@@ -87,10 +117,17 @@ async fn exchange(
     talk: &mut Talk,
 ) -> io::Result<bool> {
     loop {
-        let room = talk.out.remaining() < OUTPUT_BYTES_MAX;
         note_wait(door, entry, talk);
         if talk.buf.capacity() - talk.buf.len() < talk.chunk / 4 {
             talk.buf.reserve(talk.chunk);
+        }
+        // Makes room for a large value, which counts before it fills.
+        let _ = talk.decoder.read_target(&mut talk.buf);
+        let room = talk.has_room(door) && !talk.left;
+        if talk.asks_too_much(door) {
+            door.count(Counter::Busy);
+            talk.out.push_error(TOO_MUCH.as_bytes());
+            return Ok(false);
         }
         let target = talk.decoder.read_target(&mut talk.buf);
         let space = target.capacity() - target.len();
@@ -132,7 +169,7 @@ fn note_written(door: &Door, entry: &Entry, talk: &mut Talk, written: usize) {
 /// Notes what the connection is about to wait for. A wait that goes on keeps its beginning.
 fn note_wait(door: &Door, entry: &Entry, talk: &mut Talk) {
     let now = || door.handles.clock.monotonic();
-    let bytes = talk.buf.len() + talk.decoder.held_bytes();
+    let bytes = talk.unfinished_bytes();
     entry.waits.set(match entry.waits.get() {
         _ if talk.out.has_remaining() => Waits::Stalled { since: *talk.unread_since.get_or_insert_with(now) },
         Waits::Request { since, .. } => Waits::Request { since, bytes },

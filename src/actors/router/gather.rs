@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Addr, Context};
+use bytes::Buf;
 use smallvec::SmallVec;
 
 use crate::base::counters::Counter;
 use crate::base::level::Level;
-use crate::base::limits::OPS_UNDER_WAY_MAX;
+use crate::base::limits::{BATCH_REPLY_BYTES_MAX, OPS_UNDER_WAY_MAX};
 use crate::base::op::{Act, Op};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -22,6 +23,8 @@ use super::super::store::{Answer, Execute, StoreActor};
 use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward};
 
 const OVERTAKEN: &str = "NOQUORUM another client set some of the keys meanwhile, the others are set, applied: unknown";
+
+const TOO_LARGE: &str = "BUSY the replies to one batch are too large, ask for fewer keys at a time, nothing was done";
 
 type Reply = Pin<Box<dyn Future<Output = ReplyBuf>>>;
 
@@ -163,6 +166,10 @@ async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
     let mut replies = ReplyBuf::new(terms.wire);
     let mut left = ops.into_iter();
     while left.len() > 0 {
+        if replies.remaining() > BATCH_REPLY_BYTES_MAX {
+            replies.append_all(errors(terms.wire, left.len(), TOO_LARGE));
+            break;
+        }
         let ops = left.by_ref().take(OPS_UNDER_WAY_MAX).collect();
         replies.append_all(forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await);
     }
@@ -249,7 +256,6 @@ async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &m
 mod tests {
     use super::*;
     use crate::base::reply::{BUSY, Wire};
-    use bytes::Buf;
 
     fn dressed(gather: Gather, writes: bool, parts: &[ReplyRef<'_>]) -> String {
         let (mut replies, mut out) = (ReplyBuf::new(Wire::Resp2), ReplyBuf::new(Wire::Resp2));

@@ -152,7 +152,7 @@ impl Decoder {
     /// Bytes held outside the read buffer for the command under way.
     pub fn held_bytes(&self) -> usize {
         let large = if let State::Large { bytes, .. } = &self.state { bytes.capacity() } else { 0 };
-        self.outside + large + self.parts.capacity() * size_of::<Part>()
+        self.outside + large + self.parts.len() * size_of::<Part>()
     }
 
     fn scan(&mut self, buf: &mut BytesMut, ops_max: usize) -> Result<(), ProtocolError> {
