@@ -3,39 +3,39 @@
 //!
 //! Bound: what is in flight is bounded at the door, see `admission`.
 
-use std::collections::BTreeMap;
-
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::base::counters::{Counter, Counters};
-use crate::base::entry::{BodyRef, Entry, EntryRef};
+use crate::base::entry::{BodyRef, Entry};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::level::Level;
-use crate::base::limits::{LARGE_VALUE_BYTES, OUTBOX_BYTES_MAX};
 use crate::base::op::Op;
 use crate::base::outcome::Outcome;
-use crate::base::reply::{ReplyRef, ReplySink};
+use crate::base::reply::{ReplyKind, ReplyRef, ReplySink, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::view::View;
-use crate::protocol::native::frame;
-use crate::protocol::native::{Answered, Counted, RecordRef, Refusal};
+use crate::protocol::native::{Answered, Counted, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
 use crate::storage::{Aim, Applied, Leases, OPS_AHEAD, RecentRequests, Store};
 
 use super::clock::Clock;
-use super::replication::{Outgoing, Replicate, Replication, ViewChanged};
+use super::replication::{Replicate, Replication, ViewChanged};
 use super::router::SharedView;
 
 mod compare;
 mod counted;
 mod messages;
+mod outbound;
 #[cfg(test)]
 mod tests;
 
 pub use messages::*;
+use outbound::Outbound;
+
+const NO_ROOM_FOR_ALL: &str = "OOM there was no room for some of the keys, the others are set, applied: unknown";
 
 /// The store looks after itself at least this often.
 const TURN_EVERY_MS: u64 = 100;
@@ -68,61 +68,6 @@ impl Taken {
             Applied::Stale(version) => Self::Newer(version),
             Applied::FarFuture => Self::Refused(Refusal::FarFuture),
         }
-    }
-}
-
-/// Encoded records on their way to replicas. Bound: `OUTBOX_BYTES_MAX` and one record.
-#[derive(Default)]
-struct Outbound {
-    bytes: Vec<u8>,
-    records: Vec<Outgoing>,
-    /// Keys of large values to be sent as they are in the end, with the last operation that changed each.
-    later: BTreeMap<Bytes, u32>,
-    written: Vec<(u32, Version)>,
-    /// What operations found that wrote nothing.
-    read: Vec<(u32, Version)>,
-}
-
-impl Outbound {
-    fn entry(
-        &mut self,
-        op: u32,
-        key: &[u8],
-        entry: EntryRef<'_>,
-        answered: Option<Answered<'_>>,
-        counted: Option<Counted>,
-    ) {
-        self.later.remove(key);
-        // What comes after a full outbox goes without its bytes: it is dropped, counted and left to synchronisation.
-        if self.bytes.len() < OUTBOX_BYTES_MAX {
-            frame::encode_record(&RecordRef::Entry { key, entry, answered, counted }, &mut self.bytes);
-        }
-        let route = counted.map(|counted| counted.route);
-        self.records.push(Outgoing { end: self.bytes.len(), partition: Partition::of(key), op, route });
-        self.written.push((op, entry.version));
-    }
-
-    /// Whether the entry can wait for the end of its batch: of a large value, several versions would be as many copies.
-    fn puts_off(&mut self, op: u32, key: &Bytes, entry: EntryRef<'_>) -> bool {
-        let large = value_len(entry) >= LARGE_VALUE_BYTES;
-        if large {
-            self.later.insert(key.clone(), op);
-        }
-        large
-    }
-
-    fn floor(&mut self, partition: Partition, version: Version) {
-        frame::encode_record(&RecordRef::Floor { partition: partition.0, version }, &mut self.bytes);
-        let op = u32::from(partition.0);
-        self.records.push(Outgoing { end: self.bytes.len(), partition, op, route: None });
-        self.written.push((op, version));
-    }
-}
-
-fn value_len(entry: EntryRef<'_>) -> usize {
-    match entry.body {
-        BodyRef::Live { value, .. } => value.len(),
-        BodyRef::Tombstone => 0,
     }
 }
 
@@ -290,6 +235,18 @@ impl Actor for StoreActor {
     }
 }
 
+/// The one reply to sets of which all or none are done. None was tried where there are no replies.
+fn all_or_none(each: &ReplyBuf, wire: Wire) -> ReplyBuf {
+    let failed: Vec<usize> = (0..each.replies()).filter(|n| each.kind(*n) == Some(ReplyKind::Error)).collect();
+    let mut one = ReplyBuf::new(wire);
+    match failed.first() {
+        None => one.reply(ReplyRef::Int(i64::from(each.replies() > 0))),
+        Some(first) if failed.len() == each.replies() => one.append(each, *first..*first + 1),
+        Some(_) => one.reply(ReplyRef::Error(NO_ROOM_FOR_ALL.into())),
+    }
+    one
+}
+
 impl Handler<Execute> for StoreActor {
     type Result = MessageResult<Execute>;
 
@@ -336,8 +293,7 @@ impl Handler<Execute> for StoreActor {
             }
         }
         if batch.all_or_none {
-            replies = ReplyBuf::new(batch.wire);
-            replies.reply(ReplyRef::Int(i64::from(!blocked)));
+            replies = all_or_none(&replies, batch.wire);
         }
         MessageResult(self.replicate(out, batch.level, replies))
     }

@@ -66,9 +66,9 @@ impl Hlc {
         Version { time: self.last, origin: self.origin }
     }
 
-    /// Whether the next stamp would be older than `bound`.
-    pub fn is_before(&self, now: UnixMs, bound: Version) -> bool {
-        (now << COUNTER_BITS).max(self.last + 1) < bound.time
+    /// The least that the next stamp can be.
+    pub fn next(&self, now: UnixMs) -> Version {
+        Version { time: (now << COUNTER_BITS).max(self.last + 1), origin: self.origin }
     }
 
     /// Takes note of a version stamped elsewhere.

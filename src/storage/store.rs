@@ -300,9 +300,9 @@ impl Store {
         Some(self.hlc.stamp(now, above))
     }
 
-    /// Whether what is written now would be stamped before `bound`.
-    pub fn stamps_before(&self, bound: Version, now: UnixMs) -> bool {
-        self.hlc.is_before(now, bound)
+    /// The least that what is written now can be stamped.
+    pub fn next_stamp(&self, now: UnixMs) -> Version {
+        self.hlc.next(now)
     }
 
     /// What this store stamps with, [`Version::origin`].

@@ -98,7 +98,7 @@ mod tests {
     fn as_many_errors_as_operations_may_come_fit_a_frame() {
         // A mark: where the reply ends, its kind, an integer.
         assert!(UNTOLD.len().max(UNREAD.len()) + "-\r\n".len() + 5 + 1 + 10 <= REPLY_BYTES);
-        assert!(FORWARD_OPS_MAX * REPLY_BYTES <= REPLIES_BYTES_MAX);
+        const { assert!(FORWARD_OPS_MAX * REPLY_BYTES <= REPLIES_BYTES_MAX) };
     }
 
     #[test]

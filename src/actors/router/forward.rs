@@ -14,7 +14,7 @@ use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::limits::{BATCH_OPS_MAX, FRAME_BYTES_MAX};
 use crate::base::op::{Op, OpRef};
-use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
+use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::view::{PeerIx, View};
 use crate::protocol::native::frame::{self, Call};
@@ -22,7 +22,7 @@ use crate::protocol::native::{Forward, Message as Native, Replies};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::replication::{CallPeer, LinkError};
-use super::{Desk, Ops, Terms, coordinate};
+use super::{Desk, Ops, Terms, coordinate, errors};
 
 /// Rounds of finding somebody else, each a little later than the one before. Together with the waits between them they outlast the
 /// failure of one replica and a change of the ring.
@@ -41,8 +41,8 @@ const ALL_OR_NONE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
 const TOO_LARGE_FOR_ALL_OR_NONE: &str =
     "ERR the keys and values together exceed what one member can be asked to set at once, nothing was done";
 
-/// First words of replies that say nothing was done for reasons of the moment.
-const REFUSALS: [&str; 4] = ["-NOQUORUM", "-TIMEOUT", "-BUSY", "-SHUTDOWN"];
+/// First words of replies that say nothing was done, for reasons of the moment or of the member.
+const REFUSALS: [&str; 5] = ["-NOQUORUM", "-TIMEOUT", "-BUSY", "-SHUTDOWN", "-OOM"];
 const IN_DOUBT: &str = "NOQUORUM the link broke, and too few replicas answered a second attempt, applied: unknown";
 
 /// What a group of operations met with.
@@ -230,9 +230,14 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
             desk.avoid(peer);
             Met::Unknown { until: desk.clock.monotonic() + within }
         }
-        Ok(Ok(Err(LinkError::Unreachable | LinkError::Busy))) => {
+        Ok(Ok(Err(LinkError::Unreachable))) => {
             desk.avoid(peer);
             Met::Elsewhere
+        }
+        // Load is no reason to move keys to a second coordinator.
+        Ok(Ok(Err(LinkError::Busy))) => {
+            desk.count(Counter::Busy, group.replies() as u64);
+            Met::Replies(errors(terms.wire, group.replies(), BUSY))
         }
         Ok(Err(_)) => Met::Elsewhere,
         Err(_) => Met::Unknown { until: terms.deadline },
@@ -262,7 +267,10 @@ fn read(desk: &Desk, view: &View, peer: PeerIx, payload: &Bytes, (wanted, terms)
             if misdirected.epoch >= view.epoch {
                 desk.pull_from(peer);
             }
-            desk.avoid(peer);
+            // Who knows a newer ring tells whom to ask; of the same ring it sees others alive.
+            if misdirected.epoch <= view.epoch {
+                desk.avoid(peer);
+            }
             Met::Elsewhere
         }
         _ => unreadable(),

@@ -37,7 +37,8 @@ impl StoreActor {
     pub(super) fn stands(&self, batch: &Execute, now: UnixMs) -> bool {
         let Some(grounds) = &batch.grounds else { return true };
         let view = self.view.load();
-        let in_time = !grounds.leased.contains(&true) || self.core.stamps_before(stamps_below(grounds.ballot), now);
+        let stamp = self.core.next_stamp(now);
+        let in_time = !grounds.leased.contains(&true) || stamp < stamps_below(grounds.ballot);
         // A request may come twice to one coordinator and be done between the second's survey and now.
         let done_since = |request: &RequestId| {
             !grounds.settled.contains_key(request)
@@ -49,7 +50,6 @@ impl StoreActor {
                 let ours = if grounds.leased[n] {
                     self.leases.covers(&op.key, grounds.ballot, now)
                 } else {
-                    let stamp = Version { origin: self.core.origin(), ..Version::earliest_at(now) };
                     !op.act.writes() || self.leases.admits(&op.key, stamp, now).is_ok()
                 };
                 ours && view.route(Partition::of(&op.key)).mark == grounds.routes[n]
@@ -152,7 +152,7 @@ impl Handler<Restamp> for StoreActor {
         for (at, (n, key, ours)) in restamp.keys.iter().enumerate() {
             let counted = restamp.grounds.counted(at, *ours);
             let stands = self.leases.covers(key, restamp.grounds.ballot, now)
-                && self.core.stamps_before(stamps_below(restamp.grounds.ballot), now)
+                && self.core.next_stamp(now) < stamps_below(restamp.grounds.ballot)
                 && view.route(Partition::of(key)).mark == counted.route;
             if stands {
                 let mut stamped = Version::ZERO;

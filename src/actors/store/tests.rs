@@ -8,9 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::*;
-use crate::actors::replication::{self, Identity};
+use crate::actors::replication::{self, Identity, Outgoing};
+use crate::base::entry::EntryRef;
 use crate::base::hlc::Hlc;
 use crate::base::id::RequestId;
+use crate::base::limits::OUTBOX_BYTES_MAX;
 use crate::base::op::{Act, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
 use crate::cluster::membership::Membership;
@@ -186,4 +188,20 @@ fn a_record_left_out_is_lost_for_its_waiter_and_never_sent() {
         assert_eq!(stats.counters.count(Counter::EntriesDropped), 2);
         assert_eq!(stats.counters.count(Counter::EntriesSent), 0);
     });
+}
+
+#[test]
+fn sets_of_which_some_find_no_room_are_not_called_done() {
+    let replies = |of: &[ReplyRef<'_>]| {
+        let mut each = ReplyBuf::new(Wire::Resp2);
+        of.iter().for_each(|reply| each.reply(reply.clone()));
+        let one = all_or_none(&each, Wire::Resp2);
+        assert_eq!(one.replies(), 1);
+        String::from_utf8(one.slices(0..1).collect::<Vec<_>>().concat()).expect("replies are text")
+    };
+    let (set, full) = (ReplyRef::Int(1), ReplyRef::Error("OOM full".into()));
+    assert_eq!(replies(&[set.clone(), set.clone()]), ":1\r\n");
+    assert_eq!(replies(&[]), ":0\r\n");
+    assert_eq!(replies(&[full.clone(), full.clone()]), "-OOM full\r\n");
+    assert!(replies(&[set, full]).ends_with("applied: unknown\r\n"));
 }
