@@ -146,6 +146,8 @@ def over_unix_socket(nodes):
     path = str(Path(tempfile.mkdtemp(prefix="trellis-")) / "socket")
     node = Node([nodes[0].address], ["--unix", path])
     try:
+        # Until it has met the others it answers from what it holds itself.
+        eventually(node.ready, "the node on a Unix socket is ready")
         single(redis.Redis(unix_socket_path=path))
         redis.Redis(unix_socket_path=path).set("by-socket", "1")
         same(redis.Redis(nodes[1].host, nodes[1].port).get("by-socket"), b"1", "written over the Unix socket, read elsewhere")
