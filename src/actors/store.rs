@@ -251,7 +251,7 @@ impl Handler<Execute> for StoreActor {
     type Result = MessageResult<Execute>;
 
     fn handle(&mut self, batch: Execute, _: &mut Self::Context) -> Self::Result {
-        let mut replies = ReplyBuf::new(batch.wire);
+        let mut replies = ReplyBuf::with_room(batch.wire, batch.ops.len());
         let (monotonic, now) = self.clock.both();
         let too_late = batch.start_by.is_some_and(|start_by| start_by <= monotonic);
         if too_late || !self.stands(&batch, now) {

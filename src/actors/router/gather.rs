@@ -120,7 +120,7 @@ fn by_stores(desk: &Desk, requests: Vec<Request>, terms: Terms, shards: Shards) 
             let replies = executed.map_or_else(|| errors(terms.wire, count, STOPPING), |executed| executed.replies);
             done.push((replies, 0));
         }
-        let mut out = ReplyBuf::new(terms.wire);
+        let mut out = ReplyBuf::with_room(terms.wire, shards.len());
         for shard in shards {
             let (replies, next) = &mut done[usize::from(shard)];
             out.append(replies, *next..*next + 1);

@@ -17,6 +17,11 @@ const KEPT_BYTES: usize = 256 * 1024;
 /// Less that was written is not worth letting go of.
 const RELEASED_MIN: usize = 4 * 1024;
 
+/// What a short reply takes, the value of a small key included.
+const SHORT_REPLY_BYTES: usize = 80;
+/// Replies that room is made for beforehand.
+const ROOM_REPLIES_MAX: usize = 64;
+
 /// Encoded replies: a buffer, with large shared values spliced in rather than copied. As a [`Buf`] it is what remains to be written; what
 /// was written is let go of as it goes on.
 #[derive(Debug, Default)]
@@ -56,6 +61,12 @@ impl ReplyBuf {
     /// An empty buffer for `wire`.
     pub fn new(wire: Wire) -> Self {
         Self { wire, ..Self::default() }
+    }
+
+    /// An empty buffer that need not grow for so many short replies: growing it costs more than encoding them.
+    pub fn with_room(wire: Wire, replies: usize) -> Self {
+        let bytes = Vec::with_capacity(replies.min(ROOM_REPLIES_MAX) * SHORT_REPLY_BYTES);
+        Self { wire, bytes, marks: Vec::with_capacity(replies), ..Self::default() }
     }
 
     /// How it encodes.
