@@ -29,10 +29,13 @@ impl Admission {
         Self { ops: Cell::new(0), bytes: Cell::new(0), ops_max, bytes_max }
     }
 
-    /// Lets a batch in, or not. One that is larger than all the room may pass alone, else it could never pass.
+    /// Lets a batch in, or not. One that is larger than all the room may pass alone, and a large one while half of the bytes are free, else
+    /// they could never pass.
     pub fn admit(self: &Rc<Self>, ops: usize, bytes: usize) -> Option<Permit> {
         let (in_flight, in_flight_bytes) = (self.ops.get(), self.bytes.get());
-        let fits = in_flight + ops <= self.ops_max && in_flight_bytes + bytes <= self.bytes_max;
+        let half = self.bytes_max / 2;
+        let fits_bytes = in_flight_bytes + bytes <= self.bytes_max || bytes > half && in_flight_bytes <= half;
+        let fits = in_flight + ops <= self.ops_max && fits_bytes;
         if !fits && in_flight > 0 {
             return None;
         }
@@ -66,9 +69,14 @@ impl Budget {
         Self { used: Cell::new(0), max }
     }
 
-    /// Whether there is no room left.
+    /// Whether there is no room left for those who hold a part already.
     pub fn is_used_up(&self) -> bool {
         self.used.get() >= self.max
+    }
+
+    /// Whether there is no room left for anybody: twice as much is held as should be.
+    pub fn is_overdrawn(&self) -> bool {
+        self.used.get() >= self.max.saturating_mul(2)
     }
 }
 
@@ -86,6 +94,11 @@ impl Share {
     /// A share that holds nothing.
     pub fn of(budget: Rc<Budget>) -> Self {
         Self { budget, held: Cell::new(0) }
+    }
+
+    /// Whether any of it counts.
+    pub fn is_counted(&self) -> bool {
+        self.held.get() > 0
     }
 
     /// Notes what the connection holds now. Never refuses: who asks for more looks at [`Budget::is_used_up`] first.
@@ -116,7 +129,10 @@ mod tests {
     fn room_is_given_back() {
         let door = Rc::new(Admission::new(10, 100));
         let first = door.admit(8, 10);
-        assert!(first.is_some() && door.admit(3, 1).is_none() && door.admit(1, 91).is_none());
+        assert!(first.is_some() && door.admit(3, 1).is_none());
+        let second = door.admit(1, 50);
+        assert!(second.is_some() && door.admit(1, 41).is_none());
+        drop(second);
         drop(first);
         assert!(door.admit(3, 100).is_some());
         assert_eq!((door.ops(), door.bytes()), (0, 0));
@@ -136,6 +152,15 @@ mod tests {
         one.hold(usize::MAX / 2);
         drop((one, other));
         assert_eq!(budget.used.get(), 0);
+    }
+
+    #[test]
+    fn a_large_batch_passes_while_half_of_the_room_is_free() {
+        let door = Rc::new(Admission::new(10, 100));
+        let half = door.admit(1, 50);
+        assert!(half.is_some() && door.admit(1, 500).is_some() && door.admit(1, 51).is_some());
+        let more = door.admit(1, 1);
+        assert!(more.is_some() && door.admit(1, 51).is_none() && door.admit(1, 49).is_some());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::base::counters::{Counter, Counters};
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
 use crate::base::glob;
 use crate::base::hlc::{Hlc, UnixMs, Version};
+use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::base::slot::{PARTITIONS, Partition};
 
 /// What a store is told at its start.
@@ -294,9 +295,10 @@ impl Store {
     }
 
     /// A version above everything stamped and seen here and above `above`: what this node writes on the strength of it is written later.
-    /// `None` if `above` lies too far ahead of this node's clock.
+    /// `None` if `above` lies so far ahead of this node's clock that others, behind it, might refuse what is stamped from now on.
     pub fn ballot(&mut self, above: Version, now: UnixMs) -> Option<Version> {
-        self.hlc.observe(now, above).ok()?;
+        let allowed = above.unix_ms() <= now + CLOCK_AHEAD_MAX.as_millis() as u64 / 2;
+        allowed.then(|| self.hlc.observe(now, above).ok())??;
         Some(self.hlc.stamp(now, above))
     }
 

@@ -51,9 +51,9 @@ impl Answers {
         self.bytes.get() < OUTPUT_BYTES_MAX && self.frames.get() < frames_max
     }
 
-    /// Whether nothing is being worked on.
+    /// Whether nothing is being worked on, and every answer has left.
     pub(super) fn is_idle(&self) -> bool {
-        self.frames.get() == 0
+        self.frames.get() == 0 && self.bytes.get() == 0
     }
 
     /// Waits until less is owed than before.
@@ -113,9 +113,11 @@ mod tests {
         assert!(answers.has_room(3) && !answers.has_room(2) && !answers.is_idle());
         work.0.send(Bytes::from(vec![0; OUTPUT_BYTES_MAX]));
         drop(work);
-        assert!(answers.is_idle() && !answers.has_room(2));
+        assert!(!answers.is_idle() && !answers.has_room(2));
         answers.wrote(1);
-        assert!(answers.has_room(2));
+        assert!(!answers.is_idle() && answers.has_room(2));
+        answers.wrote(OUTPUT_BYTES_MAX - 1);
+        assert!(answers.is_idle());
     }
 
     #[test]

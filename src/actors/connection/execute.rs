@@ -79,7 +79,7 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf
     if door.is_stopping() {
         return refuse(door, Counter::Shutdown, STOPPING, count, out);
     }
-    let room = if door.budget.is_used_up() { None } else { door.admission.admit(ops, bytes) };
+    let room = if door.budget.is_overdrawn() { None } else { door.admission.admit(ops, bytes) };
     let Some(_permit) = room else {
         return refuse(door, Counter::Busy, BUSY, count, out);
     };

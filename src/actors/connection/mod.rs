@@ -98,6 +98,8 @@ struct Entry {
     waits: Cell<Waits>,
     /// Of a native connection, which reads and writes at the same time: since when the other side has taken none of its answers.
     stalled: Cell<Option<Instant>>,
+    /// Whether it holds so much that it counts towards the budget.
+    is_counted: Cell<bool>,
     seat: Seat,
     task: RefCell<Option<AbortHandle>>,
 }
@@ -168,9 +170,11 @@ impl Connections {
 /// Ends connections whose clients let them wait for too long.
 fn look(door: &Door) {
     let now = door.handles.clock.monotonic();
-    let stall_max = if door.budget.is_used_up() { CLIENT_STALL_PRESSED } else { CLIENT_STALL_TIMEOUT };
+    let pressed = door.budget.is_used_up();
     let idle_max = door.handles.settings.client_timeout;
     for entry in door.clients.borrow().values() {
+        let pressed = pressed && entry.is_counted.get();
+        let stall_max = if pressed { CLIENT_STALL_PRESSED } else { CLIENT_STALL_TIMEOUT };
         let idle_ms = door.now().saturating_sub(entry.session.borrow().last_active());
         let waits = entry.stalled.get().filter(|since| now - *since > CLIENT_STALL_TIMEOUT);
         let late = match waits.map_or_else(|| entry.waits.get(), |since| Waits::Stalled { since }) {
@@ -267,6 +271,7 @@ impl Handler<Accepted> for Connections {
             session: RefCell::new(session),
             waits: Cell::new(Waits::Idle),
             stalled: Cell::new(None),
+            is_counted: Cell::new(false),
             seat,
             task: RefCell::new(None),
         });

@@ -42,8 +42,10 @@ pub(super) fn take(
     answers: &Rc<Answers>,
 ) -> Result<(), FrameError> {
     let door = door.clone();
-    let work = answers.begin(payload.len());
-    match frame::decode(&payload)? {
+    let message = frame::decode(&payload)?;
+    // Whatever waits for other nodes is bounded by permits: it must not keep their frames from being read.
+    let work = answers.begin(if matches!(message, Message::Replicate { .. }) { payload.len() } else { 0 });
+    match message {
         Message::Forward { .. } | Message::Replicate { .. } if !entry.is_peer() => return Err(FrameError::PeersOnly),
         Message::Forward { id, start_by, forward } => {
             if forward.ops.len() > fit::FORWARD_OPS_MAX {

@@ -42,7 +42,7 @@ impl Talk {
 
     /// Counts what the connection holds, and says whether there is room for more replies. There always is once none waits.
     fn has_room(&self, door: &Door) -> bool {
-        self.share.hold(self.unfinished_bytes() + self.out.remaining());
+        self.share.hold(self.unfinished_bytes() + self.out.held_bytes());
         !self.out.has_remaining() || (self.out.remaining() < OUTPUT_BYTES_MAX && !door.budget.is_used_up())
     }
 
@@ -75,7 +75,7 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, bu
     // The last replies: the end of a pipeline, an error in the protocol, the answer to QUIT. What else arrived is given up.
     (talk.decoder, talk.buf) = (Decoder::new(0), BytesMut::new());
     while talk.out.has_remaining() {
-        talk.share.hold(talk.out.remaining());
+        talk.share.hold(talk.out.held_bytes());
         note_wait(door, entry, &mut talk);
         match to.write_buf(&mut talk.out).await {
             Ok(written) if written > 0 => note_written(door, entry, &mut talk, written),
@@ -88,6 +88,9 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, bu
 /// Executes everything that has arrived in full. False if the connection is to end.
 async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk) -> bool {
     let mut commands = Vec::new();
+    if talk.left && !talk.has_room(door) {
+        return true;
+    }
     loop {
         let decoded = talk.decoder.decode(&mut talk.buf, BATCH_OPS_MAX, &mut commands);
         let found = commands.len();
@@ -170,6 +173,7 @@ fn note_written(door: &Door, entry: &Entry, talk: &mut Talk, written: usize) {
 fn note_wait(door: &Door, entry: &Entry, talk: &mut Talk) {
     let now = || door.handles.clock.monotonic();
     let bytes = talk.unfinished_bytes();
+    entry.is_counted.set(talk.share.is_counted());
     entry.waits.set(match entry.waits.get() {
         _ if talk.out.has_remaining() => Waits::Stalled { since: *talk.unread_since.get_or_insert_with(now) },
         Waits::Request { since, .. } => Waits::Request { since, bytes },

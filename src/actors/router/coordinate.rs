@@ -23,15 +23,12 @@ use crate::protocol::resp::encode::ReplyBuf;
 use super::super::replication::Committed;
 use super::super::store::{Execute, Executed, Grounds, Restamp};
 use super::survey::{self, Found, Inquiry, Obstacle};
-use super::{Desk, Ops, STOPPING, Terms, errors};
+use super::{Desk, Ops, STOPPING, Terms, errors, forward};
 
 /// Rounds of proposing a write again before the client is told that the outcome is unknown.
 const PROPOSALS_MAX: usize = 3;
 /// Wait before another look when a key is another coordinator's, or views differ. Grows with each look, up to the second.
 const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(40)];
-
-/// Operations surveyed together: few enough that their leases do not drive each other out.
-const SURVEYED_MAX: usize = 4_096;
 
 const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
 const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
@@ -82,13 +79,17 @@ async fn on_shard(desk: &Rc<Desk>, view: &Arc<View>, shard: usize, ops: Ops, ter
             Err(_) => errors(terms.wire, ops.replies(), STOPPING),
         };
     }
-    if ops.all_or_none || ops.ops.len() <= SURVEYED_MAX {
+    // So few at a time that their leases do not drive each other out, and that an outbox takes them.
+    let lengths = forward::call_lengths(&ops.ops);
+    if ops.all_or_none || lengths.len() == 1 {
         return surveyed(desk, shard, &ops, terms).await;
     }
     let mut out = ReplyBuf::new(terms.wire);
-    for (n, part) in ops.ops.chunks(SURVEYED_MAX).enumerate() {
-        let requests = ops.requests.iter().skip(n * SURVEYED_MAX).take(part.len()).copied().collect();
-        let part = Ops { ops: part.to_vec(), requests, ..ops };
+    let (mut left, mut requests) = (&ops.ops[..], ops.requests.iter().copied());
+    for length in lengths {
+        let (part, rest) = left.split_at(length);
+        left = rest;
+        let part = Ops { ops: part.to_vec(), requests: requests.by_ref().take(length).collect(), ..ops };
         out.append_all(surveyed(desk, shard, &part, terms).await);
     }
     out
@@ -168,7 +169,7 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
 fn above_first_attempt(ops: &Ops) -> Version {
     let blind = ops.ops.iter().any(|op| op.act.writes() && !op.act.reads());
     let latest = LINK_SILENCE_MAX + 2 * CLOCK_AHEAD_MAX;
-    if blind { Version::earliest_at(ops.begun_ms + latest.as_millis() as u64) } else { Version::ZERO }
+    if blind { Version::earliest_at(ops.begun_ms.saturating_add(latest.as_millis() as u64)) } else { Version::ZERO }
 }
 
 /// What has to be known before these operations are executed. An error means that their level can't be met.

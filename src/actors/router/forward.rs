@@ -68,7 +68,10 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
     for attempt in 0..ATTEMPTS_MAX {
         let view = desk.view.load_full();
         let mut begins_until = desk.clock.monotonic();
-        let groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places), terms.level);
+        let mut groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places), terms.level);
+        for (_, group, places) in &mut groups {
+            group.retry &= places.iter().any(|place| unknown[*place]);
+        }
         let results = join_all(groups.into_iter().map(|(to, group, places)| {
             let view = &view;
             async move {
@@ -187,7 +190,7 @@ async fn in_calls(
 }
 
 /// How many operations each call takes: as many as fit both bounds, and at least one.
-fn call_lengths(ops: &[Op]) -> Vec<usize> {
+pub(super) fn call_lengths(ops: &[Op]) -> Vec<usize> {
     let mut lengths = Vec::new();
     let (mut length, mut bytes) = (0, 0);
     for op in ops {

@@ -124,9 +124,11 @@ pub(super) async fn take(
         return Ok(Found::default());
     }
     let (ballot, mut keys) = begin(desk, view, shard, inquiries, (level, above)).await?;
-    hear(desk, view, &mut keys, (ballot, above)).await?;
-    let mut found = Found { ballot, ..Found::default() };
+    let heard = hear(desk, view, &mut keys, (ballot, above)).await;
+    // What was told of some keys need not be told again in the next round, which an answer may have no room for.
     merge(desk, view, shard, &keys, ballot).await?;
+    heard?;
+    let mut found = Found { ballot, ..Found::default() };
     repair(desk, view, &keys, ballot).await?;
     for asked in keys {
         asked.settle(view, &mut found.settled);

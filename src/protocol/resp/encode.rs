@@ -89,6 +89,13 @@ impl ReplyBuf {
         Some(self.marks.get(index)?.kind)
     }
 
+    /// What would be free memory without it: its buffers, and the values that nobody else holds.
+    pub fn held_bytes(&self) -> usize {
+        let alone = self.splices[self.written.splices..].iter().filter(|splice| splice.value.is_unique());
+        let values: usize = alone.map(|splice| splice.value.len()).sum();
+        self.bytes.len() + self.marks.len() * size_of::<Mark>() + values
+    }
+
     /// Bytes it holds outside shared values.
     pub fn copied_bytes(&self) -> usize {
         self.bytes.len()

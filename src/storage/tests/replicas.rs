@@ -107,7 +107,7 @@ fn an_expired_value_arrives_as_a_tombstone_and_differs_from_no_replica() {
 fn a_restamp_rises_above_a_ballot_unless_the_key_moved() {
     let mut store = store();
     let ours = put(&mut store, "k", "v", T0).version;
-    let seen = entry(300 << 16, 9, None, None).version;
+    let seen = entry(240 << 16, 9, None, None).version;
     let ballot = store.ballot(seen, T0).unwrap();
     assert!(ballot > seen && ballot > ours);
     let mut told = None;
@@ -116,6 +116,9 @@ fn a_restamp_rises_above_a_ballot_unless_the_key_moved() {
     assert!(told.version > ballot && matches!(&told.body, Body::Live { value, .. } if &value[..] == b"v"));
     assert!(!store.restamp(b"k", ours, T0, &mut |_, _: EntryRef<'_>| {}));
     assert_eq!(store.version(b"k"), told.version);
+    let edge = Version { time: (T0 + 260) << 16, origin: 1 };
+    assert_eq!(store.ballot(edge, T0), None, "those behind this clock might refuse what follows");
+    assert!(store.ballot(edge, T0 + 10).is_some());
     assert_eq!(store.ballot(Version { time: (T0 + 9_000) << 16, origin: 1 }, T0), None, "that clock is far ahead");
     check_accounts(&mut store);
 }

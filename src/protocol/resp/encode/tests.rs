@@ -164,3 +164,15 @@ proptest! {
         prop_assert_eq!(out, expected);
     }
 }
+
+#[test]
+fn what_others_hold_as_well_is_not_counted_as_held() {
+    let value = Bytes::from(vec![7; 1 << 20]);
+    let mut out = ReplyBuf::new(Wire::Resp2);
+    out.push_encoded(value.clone(), ReplyKind::Value);
+    assert!(out.held_bytes() < 1_000);
+    drop(value);
+    assert!(out.held_bytes() >= 1 << 20);
+    out.advance(out.remaining());
+    assert!(out.held_bytes() < 1_000);
+}
