@@ -22,7 +22,7 @@ pub fn raise() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// Clients that `descriptors` are enough for: all but [`RESERVED`], or but a quarter where there are few.
+/// Clients that `descriptors` are enough for: all but a reserve, or but a quarter where there are few.
 pub fn clients(descriptors: u64) -> usize {
     let clients = descriptors - RESERVED.min(descriptors / 4);
     usize::try_from(clients).unwrap_or(usize::MAX).max(1)
