@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use crate::base::counters::Counter;
 use crate::base::hlc::Version;
 use crate::base::level::Level;
-use crate::base::limits::{CLOCK_AHEAD_MAX, LINK_SILENCE_MAX};
+use crate::base::limits::{CLOCK_AHEAD_MAX, LINK_SILENCE_MAX, LINK_STALL_MAX};
 use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -27,6 +27,9 @@ use super::{Desk, Ops, STOPPING, Terms, errors, forward};
 
 /// Rounds of proposing a write again before the client is told that the outcome is unknown.
 const PROPOSALS_MAX: usize = 3;
+/// For so long replicas that do not answer, and are not known to be down, are asked again: a link that died without a word is given up and
+/// replaced within this time, or its peer is found dead.
+const UNHEARD_MAX: Duration = Duration::from_millis(500).saturating_add(LINK_STALL_MAX);
 /// Wait before another look when a key is another coordinator's, or views differ. Grows with each look, up to the second.
 const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(40)];
 
@@ -126,6 +129,8 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
     // Blind writes are tried without a survey first.
     let mut all = false;
     let mut pause = PAUSE[0];
+    let unheard_until = terms.deadline.min(desk.clock.monotonic() + UNHEARD_MAX);
+    let until = |obstacle: &Obstacle| if let Obstacle::Unheard = obstacle { unheard_until } else { terms.deadline };
     loop {
         // What differed may have been settled meanwhile.
         let view = desk.view.load_full();
@@ -139,11 +144,15 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
         let found = match tokio::time::timeout_at(terms.deadline, survey).await {
             Ok(Ok(found)) => found,
             Ok(Err(Obstacle::Refusal(refusal))) => return Err(refusal),
-            Ok(Err(Obstacle::Passing(theirs))) if begun + pause < terms.deadline => {
-                above = above.max(theirs);
+            Ok(Err(obstacle)) if begun + pause < until(&obstacle) => {
+                above = above.max(if let Obstacle::Passing(theirs) = obstacle { theirs } else { Version::ZERO });
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE[1]);
                 continue;
+            }
+            Ok(Err(Obstacle::Unheard)) => {
+                desk.count(Counter::NoQuorum, 1);
+                return Err(NO_QUORUM_BEFORE);
             }
             Ok(Err(Obstacle::Passing(_))) | Err(_) => {
                 desk.count(Counter::Timeout, 1);
@@ -275,7 +284,7 @@ async fn confirmed(
             match survey::take(desk, &view, shard, inquiries, (terms.level, Version::ZERO)).await {
                 Ok(_) => return true,
                 Err(Obstacle::Refusal(_)) => return false,
-                Err(Obstacle::Passing(_)) => tokio::time::sleep(pause).await,
+                Err(Obstacle::Passing(_) | Obstacle::Unheard) => tokio::time::sleep(pause).await,
             }
             pause = (pause * 2).min(PAUSE[1]);
         }
@@ -313,6 +322,7 @@ async fn propose_again(
             }
             Err(Obstacle::Refusal(_)) => return None,
             Err(Obstacle::Passing(theirs)) => above = above.max(theirs),
+            Err(Obstacle::Unheard) => {}
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE[1]);

@@ -30,7 +30,6 @@ use super::super::replication::{CallPeer, Outgoing, Push};
 use super::super::store::{Ballot, Held, Merge, Question, Record, Survey};
 use super::{Desk, STOPPING};
 
-const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
 const FAR_FUTURE: &str = "NOQUORUM a replica holds a version from the far future, applied: no";
 const IN_DOUBT: &[u8] = b"-TIMEOUT an earlier attempt was begun and may have been overruled, applied: unknown\r\n";
 
@@ -61,6 +60,8 @@ pub(super) struct Found {
 pub(super) enum Obstacle {
     /// Another coordinator has a key, or views differ for the moment. A next ballot must lie above this.
     Passing(Version),
+    /// Too few replicas answered, although enough are taken for alive.
+    Unheard,
     /// An error for the client.
     Refusal(&'static str),
 }
@@ -235,10 +236,7 @@ async fn hear(
     match unmet {
         None => Ok(()),
         Some(key) if key.subject.may_pass() => Err(Obstacle::Passing(above)),
-        Some(_) => {
-            desk.count(Counter::NoQuorum, 1);
-            Err(Obstacle::Refusal(NO_QUORUM_BEFORE))
-        }
+        Some(_) => Err(Obstacle::Unheard),
     }
 }
 
