@@ -113,7 +113,7 @@ impl Outlet {
         if current {
             self.link.opened(clock, now);
             for (id, call) in std::mem::take(&mut self.queued) {
-                let begins_until = self.send_call(id, &call);
+                let begins_until = self.send_call(id, &call, now);
                 if let Some(calling) = self.calls.get_mut(&id) {
                     calling.begins_until = begins_until;
                 }
@@ -141,15 +141,14 @@ impl Outlet {
     }
 
     /// Sends a call, and returns until when the peer may begin with it.
-    fn send_call(&mut self, id: u64, call: &Call) -> Moment {
+    fn send_call(&mut self, id: u64, call: &Call, now: Moment) -> Moment {
         let ahead_bytes = self.handed.saturating_sub(self.pulse.written()) + call.bytes() as u64;
-        let begins_until = self.link.begins_until(ahead_bytes);
+        let begins_until = Link::begins_until(now, ahead_bytes);
         self.send(call.frame(id, self.link.their_ms(begins_until)));
         begins_until
     }
 
-    /// The peer is silent: callers are told to go elsewhere as soon as it may not begin with their calls any more, which for all but
-    /// the largest is now. Further calls are refused until it is heard again. Entries keep waiting for it; a peer that was only slow
+    /// The peer is silent: callers are told to go elsewhere as soon as it may not begin with their calls any more. Further calls are refused until it is heard again. Entries keep waiting for it; a peer that was only slow
     /// loses none.
     fn give_up_calls(&mut self, now: Moment) {
         for (_, calling) in self.calls.extract_if(.., |_, calling| calling.begins_until <= now) {
@@ -268,7 +267,7 @@ impl Outlet {
         self.next_call += 1;
         let (answer, receiver) = oneshot::channel();
         let begins_until = if self.is_open() {
-            self.send_call(id, call)
+            self.send_call(id, call, now)
         } else {
             self.queued.push((id, call.clone()));
             Moment::ZERO
