@@ -61,13 +61,13 @@ counters! {
     OpsRetried => "ops_retried",
     /// Retried operations answered from memory instead of done twice.
     OpsDeduplicated => "ops_deduplicated",
-    /// Forwarded operations refused because this node does not hold the key.
+    /// Forwarded operations sent on to another replica: this node does not serve the key, stands back for another, or got them too late.
     OpsMisdirected => "ops_misdirected",
     /// Requests answered `NOQUORUM`.
     NoQuorum => "requests_noquorum",
     /// Requests answered `TIMEOUT`.
     Timeout => "requests_timeout",
-    /// Replies that waited for nobody: the client had gone.
+    /// Operations not executed because their time was over, or what they rested on no longer held. The last are tried again.
     Abandoned => "requests_abandoned",
     /// Reads that found a value.
     Hits => "keyspace_hits",
@@ -101,6 +101,8 @@ counters! {
     LinksSilent => "links_silent",
     /// Entries that quorum reads carried to replicas that lacked them.
     ReadRepairs => "read_repairs",
+    /// Looks at a key's replicas that had to be repeated.
+    SurveysRepeated => "surveys_repeated",
     /// Keys and entries refused because another coordinator has the key's lease.
     LeasesRefused => "leases_refused",
     /// Keys and entries refused because the sender counted by another route.

@@ -79,18 +79,24 @@ pub const CLOCK_AHEAD_MAX: Duration = Duration::from_millis(500);
 /// A replica keeps a key for the coordinator that surveyed it for this long: the time the coordinator has to begin, and as much again for
 /// its write to arrive.
 pub const LEASE_MAX: Duration = Duration::from_millis(400);
+/// What a survey found is acted upon within this time: half of a lease.
+pub const SURVEY_FRESH_MAX: Duration = Duration::from_millis(200);
 /// What a coordinator stamps under a lease lies within this time of its ballot, so that the next holder knows what to stamp above.
 pub const LEASE_STAMPS_MAX: Duration = Duration::from_millis(300);
 /// Leases a store remembers. One more, and the oldest is forgotten: its holder has to survey again.
 pub const LEASES_MAX: usize = 64 * 1024;
 
-/// A link with requests outstanding on which no byte arrives for this long is given up, so that the next replica can serve within 300 ms.
+/// A link with requests outstanding on which no byte arrives for this long has stalled: what is asked goes to the next replica, which so can
+/// serve within 300 ms.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_millis(200);
+/// A call may be begun within this time of its sending, and of the way of what is sent before it. Then its sender may go to another replica.
+pub const CALL_BEGINS_MAX: Duration = Duration::from_millis(200);
 /// A link that stays silent for this long is closed, and what was under way on it left to synchronisation.
 pub const LINK_STALL_MAX: Duration = Duration::from_secs(2);
-/// Slowest way to a peer that many bytes are not late on: half of 1 Gbit/s. A call behind more bytes than this arrives in the time of a
-/// silence may begin so much later.
+/// Slowest way to a peer that many bytes are not late on: half of 1 Gbit/s. A call behind bytes may begin so much later.
 pub const LINK_BYTES_PER_SEC_MIN: u64 = 64 * 1024 * 1024;
+/// Unsent bytes per peer and data arbiter, replication among them, behind which no further call is taken.
+pub const LINK_BYTES_MAX: u64 = 2 * OUTBOX_BYTES_MAX as u64;
 /// Time a dial may take.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// After a failed dial or a broken link the peer is passed over for this long.

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::base::limits::{LINK_BYTES_PER_SEC_MIN, LINK_RETRY_AFTER, LINK_SILENCE_MAX, LINK_STALL_MAX};
+use crate::base::limits::{
+    CALL_BEGINS_MAX, LINK_BYTES_PER_SEC_MIN, LINK_RETRY_AFTER, LINK_SILENCE_MAX, LINK_STALL_MAX,
+};
 
 /// Time since this node's start.
 pub type Moment = Duration;
@@ -143,18 +145,18 @@ impl Link {
         Finding::Fine
     }
 
-    /// The moment until which the peer may begin with what is sent at `now` behind `ahead_bytes`, its own included: as long as a silence may
-    /// last, and the way of many bytes is long. Nobody may be told before that the peer will not begin.
-    pub fn begins_until(now: Moment, ahead_bytes: u64) -> Moment {
-        let way_ms = ahead_bytes.saturating_mul(1_000) / LINK_BYTES_PER_SEC_MIN;
-        now + LINK_SILENCE_MAX + Duration::from_millis(way_ms)
-    }
-
     /// What the peer's clock shows at a moment or later, never earlier, in Unix milliseconds; 0 before it has greeted.
     pub fn their_ms(&self, moment: Moment) -> u64 {
         let Phase::Open { their_ms, at } = self.phase else { return 0 };
         their_ms + u64::try_from(moment.saturating_sub(at).as_millis()).unwrap_or(u64::MAX / 2)
     }
+}
+
+/// The moment until which a peer may begin with what is sent at `now` behind `ahead_bytes`, its own included: the way of many bytes is
+/// long. Nobody may be told before that the peer will not begin.
+pub fn begins_until(now: Moment, ahead_bytes: u64) -> Moment {
+    let way_ms = ahead_bytes.saturating_mul(1_000) / LINK_BYTES_PER_SEC_MIN;
+    now + CALL_BEGINS_MAX + Duration::from_millis(way_ms)
 }
 
 #[cfg(test)]
@@ -244,9 +246,9 @@ mod tests {
         assert_eq!(link.their_ms(ms(9)), 0);
         link.dial(ms(1_000));
         link.opened((7_000, ms(1_010)), ms(1_020));
-        assert_eq!(Link::begins_until(ms(1_020), 100), ms(1_220));
+        assert_eq!(begins_until(ms(1_020), 100), ms(1_220));
         assert_eq!(link.their_ms(ms(1_220)), 7_210);
-        assert_eq!(Link::begins_until(ms(1_020), LINK_BYTES_PER_SEC_MIN), ms(2_220));
+        assert_eq!(begins_until(ms(1_020), LINK_BYTES_PER_SEC_MIN), ms(2_220));
     }
 
     proptest! {

@@ -1,5 +1,5 @@
-//! What one replica has yet to receive or to acknowledge. Bounded in bytes, beyond which goes at most one batch; what does not fit, or is lost with a link, is remembered as
-//! partitions to synchronise. Never does I/O. Tested below.
+//! What one replica has yet to receive or to acknowledge. Bounded in bytes, beyond which goes at most one batch; what does not fit, or is
+//! lost with a link, is remembered as partitions to synchronise. Never does I/O. Tested below.
 
 use std::collections::VecDeque;
 

@@ -120,6 +120,12 @@ impl Subject {
         self.tally.progress()
     }
 
+    /// Whether enough replicas could answer, going by who is known to be down.
+    pub fn may_be_met(&self, is_down: impl Fn(PeerIx) -> bool) -> bool {
+        let up = |set: &[PeerIx]| set.iter().filter(|peer| !is_down(**peer)).count();
+        self.required.sets.iter().all(|(set, needed)| up(set) >= *needed)
+    }
+
     /// Whether another look may find more.
     pub fn may_pass(&self) -> bool {
         self.declined

@@ -9,17 +9,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix::{Addr, Message as ActixMessage};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::actors::clock::Clock;
 use crate::base::id::{ClusterName, NodeId};
-use crate::base::limits::{DIAL_TIMEOUT, FRAME_BYTES_MAX, READ_CHUNK_BYTES};
+use crate::base::limits::{DIAL_TIMEOUT, FRAME_BYTES_MAX};
 use crate::cluster::link::Moment;
 use crate::cluster::view::PeerIx;
 use crate::net::write::write_chunks;
 use crate::net::{Net, Stream};
+use crate::protocol::native::assembly::Assembly;
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{Hello, Message, PREFACE, PeerHello};
 
@@ -126,26 +127,26 @@ fn timed_out() -> LinkEnd {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-async fn open(dial: &Dial) -> Result<(Stream, BytesMut, u64), LinkEnd> {
+async fn open(dial: &Dial) -> Result<(Stream, Assembly, u64), LinkEnd> {
     let mut stream = dial.net.connect(dial.address, DIAL_TIMEOUT).await?;
     let mut hello = PREFACE.to_vec();
     let peer =
         PeerHello { node: dial.me.as_str(), incarnation: dial.incarnation, expects: Some(dial.expects.as_str()) };
     frame::encode(&Message::Hello(Hello { cluster: dial.cluster.as_str(), peer: Some(peer) }), &mut hello);
     stream.write_all(&hello).await?;
-    let mut buf = BytesMut::with_capacity(READ_CHUNK_BYTES);
+    let mut frames = Assembly::default();
     let payload = loop {
-        if let Some(payload) = frame::cut(&mut buf, FRAME_BYTES_MAX)? {
+        if let Some(payload) = frames.cut(FRAME_BYTES_MAX)? {
             break payload;
         }
-        if stream.read_buf(&mut buf).await? == 0 {
+        if stream.read_buf(frames.read_target()).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
     };
     match frame::decode(&payload)? {
         Message::Welcome(welcome) => {
             let expected = welcome.node == dial.expects.as_str() && welcome.incarnation == dial.expects_incarnation;
-            if expected { Ok((stream, buf, welcome.now_ms)) } else { Err(LinkEnd::Stranger) }
+            if expected { Ok((stream, frames, welcome.now_ms)) } else { Err(LinkEnd::Stranger) }
         }
         Message::Refused { reason } => Err(LinkEnd::Refused(reason.to_owned())),
         _ => Err(LinkEnd::Protocol),
@@ -154,7 +155,7 @@ async fn open(dial: &Dial) -> Result<(Stream, BytesMut, u64), LinkEnd> {
 
 async fn carry(
     stream: Stream,
-    rest: BytesMut,
+    rest: Assembly,
     frames: UnboundedReceiver<Bytes>,
     (dial, pulse): (&Dial, &Rc<Pulse>),
     owner: &Addr<Replication>,
@@ -169,20 +170,19 @@ async fn carry(
 
 async fn read(
     mut from: impl AsyncRead + Unpin,
-    mut buf: BytesMut,
+    mut frames: Assembly,
     (dial, pulse): (&Dial, &Pulse),
     owner: &Addr<Replication>,
 ) -> Result<(), LinkEnd> {
     loop {
-        let mut frames = Vec::new();
-        while let Some(payload) = frame::cut(&mut buf, FRAME_BYTES_MAX)? {
-            frames.push(payload);
+        let mut arrived = Vec::new();
+        while let Some(payload) = frames.cut(FRAME_BYTES_MAX)? {
+            arrived.push(payload);
         }
-        if !frames.is_empty() {
-            owner.do_send(LinkFrames { peer: dial.peer, generation: dial.generation, frames });
+        if !arrived.is_empty() {
+            owner.do_send(LinkFrames { peer: dial.peer, generation: dial.generation, frames: arrived });
         }
-        buf.reserve(READ_CHUNK_BYTES);
-        if from.read_buf(&mut buf).await? == 0 {
+        if from.read_buf(frames.read_target()).await? == 0 {
             return Ok(());
         }
         // Any byte will do: a large frame may take longer to cross than a peer may be silent.

@@ -34,7 +34,7 @@ use super::clock::Clock;
 use super::gossip::Doubt;
 
 /// How often silent links are looked at, while anything is outstanding.
-const WATCH_EVERY: Duration = Duration::from_millis(40);
+pub(super) const WATCH_EVERY: Duration = Duration::from_millis(40);
 
 /// Who this replication sender works for.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! One peer as the replication sender sees it: outbox, calls without an answer, and the frames of both. Never touches a socket, which
-//! `link` does, and never decides when the peer is silent: the rules are in `cluster::link`, tested there.
+//! `link` does, and never decides when the peer is silent: the rules are in `cluster::link`, tested there. When callers are told is tested
+//! below.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::base::hlc::Version;
-use crate::base::limits::OUTBOX_BYTES_MAX;
+use crate::base::limits::{LINK_BYTES_MAX, OUTBOX_BYTES_MAX};
 use crate::base::slot::Partition;
-use crate::cluster::link::{Finding, Link, Moment};
+use crate::cluster::link::{Finding, Link, Moment, begins_until};
 use crate::cluster::outbox::{Outbox, Posted, Ticket};
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::view::PeerIx;
@@ -49,10 +50,10 @@ struct Calling {
 /// One peer.
 pub(super) struct Outlet {
     link: Link,
-    /// To the task that dials or carries. Unbounded, because what may enter it is bounded: the outbox and the number of calls.
+    /// To the task that dials or carries. Unbounded, because what may enter it is bounded: by `CALLS_MAX`, `LINK_BYTES_MAX` and the outbox.
     frames: Option<mpsc::UnboundedSender<Bytes>>,
     pulse: Rc<Pulse>,
-    /// Bytes of frames given to the task.
+    /// Bytes of frames given to the task, or to be given to it once the link opens.
     handed: u64,
     outbox: Outbox,
     unacknowledged: usize,
@@ -112,6 +113,7 @@ impl Outlet {
         let current = self.is_generation(generation);
         if current {
             self.link.opened(clock, now);
+            self.handed = self.handed.saturating_sub(self.queued.iter().map(|(_, call)| call.bytes() as u64).sum());
             for (id, call) in std::mem::take(&mut self.queued) {
                 let begins_until = self.send_call(id, &call, now);
                 if let Some(calling) = self.calls.get_mut(&id) {
@@ -142,14 +144,17 @@ impl Outlet {
 
     /// Sends a call, and returns until when the peer may begin with it.
     fn send_call(&mut self, id: u64, call: &Call, now: Moment) -> Moment {
-        let ahead_bytes = self.handed.saturating_sub(self.pulse.written()) + call.bytes() as u64;
-        let begins_until = Link::begins_until(now, ahead_bytes);
+        let begins_until = begins_until(now, self.unwritten_bytes() + call.bytes() as u64);
         self.send(call.frame(id, self.link.their_ms(begins_until)));
         begins_until
     }
 
-    /// The peer is silent: callers are told to go elsewhere as soon as it may not begin with their calls any more. Further calls are refused until it is heard again. Entries keep waiting for it; a peer that was only slow
-    /// loses none.
+    fn unwritten_bytes(&self) -> u64 {
+        self.handed.saturating_sub(self.pulse.written())
+    }
+
+    /// The peer is silent: callers are told to go elsewhere as soon as it may not begin with their calls any more. Further calls are refused
+    /// until it is heard again. Entries keep waiting for it; a peer that was only slow loses none.
     fn give_up_calls(&mut self, now: Moment) {
         for (_, calling) in self.calls.extract_if(.., |_, calling| calling.begins_until <= now) {
             let _ = calling.answer.send(Err(LinkError::Broken { within: Duration::ZERO }));
@@ -255,12 +260,12 @@ impl Outlet {
         call: &Call,
         now: Moment,
     ) -> Result<oneshot::Receiver<Result<Bytes, LinkError>>, LinkError> {
-        if self.calls.len() >= CALLS_MAX {
-            return Err(LinkError::Busy);
-        }
         self.feel_pulse();
         if self.link.is_stalled() || !self.is_linked() {
             return Err(LinkError::Unreachable);
+        }
+        if self.calls.len() >= CALLS_MAX || self.unwritten_bytes() > LINK_BYTES_MAX {
+            return Err(LinkError::Busy);
         }
         self.note_start(now);
         let id = self.next_call;
@@ -269,6 +274,7 @@ impl Outlet {
         let begins_until = if self.is_open() {
             self.send_call(id, call, now)
         } else {
+            self.handed += call.bytes() as u64;
             self.queued.push((id, call.clone()));
             Moment::ZERO
         };
@@ -361,4 +367,54 @@ pub(super) async fn count_drained(
         }
     }
     count(&done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::{CALL_BEGINS_MAX, LINK_SILENCE_MAX};
+
+    fn open() -> Outlet {
+        let mut outlet = Outlet::default();
+        let (generation, ..) = outlet.dial(Moment::ZERO);
+        assert!(outlet.opened(generation, (0, Moment::ZERO), Moment::ZERO));
+        outlet
+    }
+
+    fn call(outlet: &mut Outlet, now: Moment) -> oneshot::Receiver<Result<Bytes, LinkError>> {
+        outlet.call(&Call::ask(&Ask::Ping), now).expect("the link is open and has room")
+    }
+
+    #[test]
+    fn a_caller_is_told_of_a_silence_once_the_peer_may_not_begin_any_more() {
+        let mut outlet = open();
+        let (begun, tick) = (Moment::from_millis(50), Duration::from_millis(1));
+        let mut early = call(&mut outlet, Moment::ZERO);
+        let mut late = call(&mut outlet, begun);
+        assert_eq!(outlet.look(LINK_SILENCE_MAX + tick), Finding::Silent);
+        let told = Ok(Err(LinkError::Broken { within: Duration::ZERO }));
+        assert_eq!(early.try_recv(), told, "200 ms are over");
+        assert!(late.try_recv().is_err(), "the peer may begin with it still");
+        assert_eq!(outlet.call(&Call::ask(&Ask::Ping), LINK_SILENCE_MAX + tick).err(), Some(LinkError::Unreachable));
+        assert_eq!(outlet.look(begun + CALL_BEGINS_MAX), Finding::Stalled);
+        assert_eq!(late.try_recv(), told);
+    }
+
+    #[test]
+    fn a_link_that_closes_tells_how_long_a_call_may_be_begun() {
+        let mut outlet = open();
+        let mut answer = call(&mut outlet, Moment::ZERO);
+        outlet.close(Moment::from_millis(30));
+        let within = CALL_BEGINS_MAX - Duration::from_millis(30);
+        assert_eq!(answer.try_recv(), Ok(Err(LinkError::Broken { within })));
+    }
+
+    #[test]
+    fn a_link_with_too_many_unsent_bytes_takes_no_further_call() {
+        let mut outlet = Outlet::default();
+        outlet.dial(Moment::ZERO);
+        outlet.handed = LINK_BYTES_MAX;
+        drop(call(&mut outlet, Moment::ZERO));
+        assert_eq!(outlet.call(&Call::ask(&Ask::Ping), Moment::ZERO).err(), Some(LinkError::Busy));
+    }
 }

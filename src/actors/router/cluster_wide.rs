@@ -138,7 +138,8 @@ fn page(cursor: u64, keys: &[Bytes], out: &mut ReplyBuf) {
     out.close(ReplyKind::Value);
 }
 
-/// Walks on from `cursor` (0 starts) until about `count` keys, or enough bytes of them, are found: partition by partition, several at a time where they hold few.
+/// Walks on from `cursor` (0 starts) until about `count` keys, or enough bytes of them, are found: partition by partition, several at a time
+/// where they hold few.
 async fn scan(
     desk: &Rc<Desk>,
     cursor: u64,

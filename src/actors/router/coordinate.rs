@@ -9,32 +9,36 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::base::counters::Counter;
 use crate::base::hlc::Version;
 use crate::base::level::Level;
-use crate::base::limits::{CLOCK_AHEAD_MAX, LINK_SILENCE_MAX, LINK_STALL_MAX};
+use crate::base::limits::{CLOCK_AHEAD_MAX, DIAL_TIMEOUT, LINK_RETRY_AFTER, LINK_STALL_MAX, SURVEY_FRESH_MAX};
 use crate::base::op::Op;
-use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
+use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::view::{Required, View};
 use crate::protocol::resp::encode::ReplyBuf;
 
-use super::super::replication::Committed;
+use super::super::replication::{Committed, WATCH_EVERY};
 use super::super::store::{Execute, Executed, Grounds, Restamp};
 use super::survey::{self, Found, Inquiry, Obstacle};
-use super::{Desk, Ops, STOPPING, Terms, errors, forward};
+use super::{Desk, NO_QUORUM_BEFORE, Ops, STOPPING, Terms, errors, forward};
 
 /// Rounds of proposing a write again before the client is told that the outcome is unknown.
 const PROPOSALS_MAX: usize = 3;
-/// For so long replicas that do not answer, and are not known to be down, are asked again: a link that died without a word is given up and
-/// replaced within this time, or its peer is found dead.
-const UNHEARD_MAX: Duration = Duration::from_millis(500).saturating_add(LINK_STALL_MAX);
-/// Wait before another look when a key is another coordinator's, or views differ. Grows with each look, up to the second.
+/// First and longest wait before another look at replicas; each is twice the one before.
 const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(40)];
+/// For so long replicas that do not answer, and are not known to be down, are asked again: a link that died without a word is found lost,
+/// closed and replaced within this time, or its peer is found dead.
+const UNHEARD_MAX: Duration = LINK_STALL_MAX
+    .saturating_add(WATCH_EVERY)
+    .saturating_add(LINK_RETRY_AFTER)
+    .saturating_add(DIAL_TIMEOUT)
+    .saturating_add(PAUSE[1]);
 
 const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
-const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
 const NO_QUORUM_AFTER: &str = "NOQUORUM too few replicas took the write, applied: unknown";
 const TIMEOUT_BEFORE: &str = "TIMEOUT replicas did not answer in time, applied: no";
 const TIMEOUT_AFTER: &str = "TIMEOUT replicas did not acknowledge the write in time, applied: unknown";
@@ -123,14 +127,55 @@ fn execute(ops: &Ops, terms: Terms, grounds: Option<Grounds>) -> Execute {
     }
 }
 
+/// How long one request goes on looking.
+struct Patience {
+    pause: Duration,
+    unheard_until: Instant,
+    deadline: Instant,
+}
+
+impl Patience {
+    fn new(desk: &Desk, deadline: Instant) -> Self {
+        let unheard_until = deadline.min(desk.clock.monotonic() + UNHEARD_MAX);
+        Self { pause: PAUSE[0], unheard_until, deadline }
+    }
+
+    /// Waits before another look. False if the obstacle is there to stay, or its time is over.
+    async fn outlasts(&mut self, desk: &Desk, obstacle: &Obstacle) -> bool {
+        let until = match obstacle {
+            Obstacle::Passing(_) => self.deadline,
+            Obstacle::Unheard => self.unheard_until,
+            Obstacle::Refusal(_) => return false,
+        };
+        if desk.clock.monotonic() + self.pause >= until {
+            return false;
+        }
+        desk.count(Counter::SurveysRepeated, 1);
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE[1]);
+        true
+    }
+}
+
+/// What a client is told of an obstacle that stayed.
+fn refusal(desk: &Desk, obstacle: &Obstacle) -> &'static str {
+    let (counter, refusal) = match obstacle {
+        Obstacle::Passing(_) => (Counter::Timeout, TIMEOUT_BEFORE),
+        Obstacle::Unheard => (Counter::NoQuorum, NO_QUORUM_BEFORE),
+        Obstacle::Refusal(BUSY) => (Counter::Busy, BUSY),
+        Obstacle::Refusal(STOPPING) => (Counter::Shutdown, STOPPING),
+        Obstacle::Refusal(refusal) => (Counter::NoQuorum, *refusal),
+    };
+    desk.count(counter, 1);
+    refusal
+}
+
 /// Surveys and executes, again and again while another coordinator has a key or views differ. After an error nothing was done.
 async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Result<(Executed, Found), &'static str> {
-    let mut above = if ops.retry { above_first_attempt(ops) } else { Version::ZERO };
+    let mut above = if ops.retry { above_first_attempt(desk, ops) } else { Version::ZERO };
     // Blind writes are tried without a survey first.
     let mut all = false;
-    let mut pause = PAUSE[0];
-    let unheard_until = terms.deadline.min(desk.clock.monotonic() + UNHEARD_MAX);
-    let until = |obstacle: &Obstacle| if let Obstacle::Unheard = obstacle { unheard_until } else { terms.deadline };
+    let mut patience = Patience::new(desk, terms.deadline);
     loop {
         // What differed may have been settled meanwhile.
         let view = desk.view.load_full();
@@ -143,24 +188,17 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
         let survey = survey::take(desk, &view, shard, inquiries, (terms.level, above));
         let found = match tokio::time::timeout_at(terms.deadline, survey).await {
             Ok(Ok(found)) => found,
-            Ok(Err(Obstacle::Refusal(refusal))) => return Err(refusal),
-            Ok(Err(obstacle)) if begun + pause < until(&obstacle) => {
-                above = above.max(if let Obstacle::Passing(theirs) = obstacle { theirs } else { Version::ZERO });
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE[1]);
+            Ok(Err(obstacle)) => {
+                if !patience.outlasts(desk, &obstacle).await {
+                    return Err(refusal(desk, &obstacle));
+                }
+                above = above.max(obstacle.above());
                 continue;
             }
-            Ok(Err(Obstacle::Unheard)) => {
-                desk.count(Counter::NoQuorum, 1);
-                return Err(NO_QUORUM_BEFORE);
-            }
-            Ok(Err(Obstacle::Passing(_))) | Err(_) => {
-                desk.count(Counter::Timeout, 1);
-                return Err(TIMEOUT_BEFORE);
-            }
+            Err(_) => return Err(refusal(desk, &Obstacle::Passing(above))),
         };
         // What was surveyed holds for a while.
-        let fresh = surveyed.then(|| begun + LINK_SILENCE_MAX);
+        let fresh = surveyed.then(|| begun + SURVEY_FRESH_MAX);
         let terms =
             Terms { start_by: if all { fresh } else { terms.start_by.into_iter().chain(fresh).min() }, ..terms };
         let grounds = grounds(&view, ops, &found, all);
@@ -173,12 +211,12 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
 }
 
 /// Above whatever an earlier attempt at a blind write may have been stamped, which no survey need have seen: found later, it must lose to
-/// what was acknowledged after this one. It was begun while the link was thought whole, and stamped by a clock and by stamps that may have
-/// been ahead of this node's. Other operations are promised their keys, which bounds their stamps.
-fn above_first_attempt(ops: &Ops) -> Version {
+/// what was acknowledged after this one. A retry is sent once the first may not be begun any more, so that was stamped before now, by a
+/// clock ahead of this one and by stamps ahead of that clock. Other operations are promised their keys, which bounds their stamps.
+fn above_first_attempt(desk: &Desk, ops: &Ops) -> Version {
     let blind = ops.ops.iter().any(|op| op.act.writes() && !op.act.reads());
-    let latest = LINK_SILENCE_MAX + 2 * CLOCK_AHEAD_MAX;
-    if blind { Version::earliest_at(ops.begun_ms.saturating_add(latest.as_millis() as u64)) } else { Version::ZERO }
+    let latest_ms = desk.clock.unix_ms().saturating_add(2 * CLOCK_AHEAD_MAX.as_millis() as u64);
+    if blind { Version::earliest_at(latest_ms) } else { Version::ZERO }
 }
 
 /// What has to be known before these operations are executed. An error means that their level can't be met.
@@ -276,17 +314,16 @@ async fn confirmed(
     if newer.is_empty() {
         return true;
     }
-    let mut pause = PAUSE[0];
+    let mut patience = Patience::new(desk, terms.deadline);
     let look = async {
         loop {
             let view = desk.view.load_full();
             let inquiries = newer.iter().map(|key| ((*key).clone(), Inquiry::default())).collect();
             match survey::take(desk, &view, shard, inquiries, (terms.level, Version::ZERO)).await {
                 Ok(_) => return true,
-                Err(Obstacle::Refusal(_)) => return false,
-                Err(Obstacle::Passing(_) | Obstacle::Unheard) => tokio::time::sleep(pause).await,
+                Err(obstacle) if patience.outlasts(desk, &obstacle).await => {}
+                Err(_) => return false,
             }
-            pause = (pause * 2).min(PAUSE[1]);
         }
     };
     tokio::time::timeout_at(terms.deadline, look).await.unwrap_or(false)
@@ -302,7 +339,7 @@ async fn propose_again(
     (terms, mut above): (Terms, Version),
 ) -> Option<Executed> {
     let key = |n: &u32| ops.ops.get(*n as usize).map(|op| op.key.clone());
-    let mut pause = PAUSE[0];
+    let mut patience = Patience::new(desk, terms.deadline);
     loop {
         let view = desk.view.load_full();
         let inquiry = || Inquiry { lease: true, ..Inquiry::default() };
@@ -320,12 +357,9 @@ async fn propose_again(
                 let restamp = Restamp { keys, grounds, level: terms.level };
                 return desk.local.stores[shard].send(restamp).await.ok();
             }
-            Err(Obstacle::Refusal(_)) => return None,
-            Err(Obstacle::Passing(theirs)) => above = above.max(theirs),
-            Err(Obstacle::Unheard) => {}
+            Err(obstacle) if patience.outlasts(desk, &obstacle).await => above = above.max(obstacle.above()),
+            Err(_) => return None,
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE[1]);
     }
 }
 

@@ -237,7 +237,7 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
             desk.avoid(peer);
             Met::Elsewhere
         }
-        // Load is no reason to move keys to a second coordinator.
+        // A full link is no reason to move keys to a second coordinator.
         Ok(Ok(Err(LinkError::Busy))) => {
             desk.count(Counter::Busy, group.replies() as u64);
             Met::Replies(errors(terms.wire, group.replies(), BUSY))

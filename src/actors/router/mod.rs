@@ -38,6 +38,8 @@ use super::local::Local;
 use super::replication::Replication;
 use super::ring::{PullFrom, RingActor};
 
+const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
+
 /// The picture of the cluster that everybody reads and the ring actor alone replaces.
 pub type SharedView = Arc<ArcSwap<View>>;
 
@@ -75,7 +77,7 @@ pub struct PeerBatch {
     pub level: Level,
     /// When nobody waits any more.
     pub deadline: Instant,
-    /// After this the sender may have asked somebody else, and nothing may begin here.
+    /// After this the sender may have asked somebody else, and nothing may begin here without asking the other replicas.
     pub start_by: Option<Instant>,
 }
 

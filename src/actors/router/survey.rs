@@ -1,6 +1,7 @@
 //! Finds out what enough replicas hold for some keys, and has them promise the keys that are to be changed: the first half of every
 //! operation above level one that depends on what is there. Merges what is newer than ours, brings those that are behind up to it, and tells
-//! which requests were done before. Never executes anything, and decides nothing: the rules are in `storage::lease` and `cluster::survey`. Exercised by the simulation.
+//! which requests were done before. Never executes anything, and decides nothing: the rules are in `storage::lease` and `cluster::survey`.
+//! Exercised by the simulation.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,19 +17,19 @@ use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::outcome::Outcome;
-use crate::base::reply::ReplyKind;
+use crate::base::reply::{BUSY, ReplyKind};
 use crate::base::slot::Partition;
 use crate::cluster::survey::{Subject, Verdict};
 use crate::cluster::tally::Progress;
-use crate::cluster::view::{PeerIx, Route, View};
+use crate::cluster::view::{Liveness, PeerIx, Route, View};
 use crate::protocol::native::frame::{self, Call};
 use crate::protocol::native::{
     Answer, Answered, Ask, Counted, Holding, Key, Message as Native, RecordRef, Refusal, Surveyed as KeyAsked,
 };
 
-use super::super::replication::{CallPeer, Outgoing, Push};
+use super::super::replication::{CallPeer, LinkError, Outgoing, Push};
 use super::super::store::{Ballot, Held, Merge, Question, Record, Survey};
-use super::{Desk, STOPPING};
+use super::{Desk, NO_QUORUM_BEFORE, STOPPING};
 
 const FAR_FUTURE: &str = "NOQUORUM a replica holds a version from the far future, applied: no";
 const IN_DOUBT: &[u8] = b"-TIMEOUT an earlier attempt was begun and may have been overruled, applied: unknown\r\n";
@@ -58,12 +59,19 @@ pub(super) struct Found {
 /// Why nothing may be executed.
 #[derive(Debug)]
 pub(super) enum Obstacle {
-    /// Another coordinator has a key, or views differ for the moment. A next ballot must lie above this.
+    /// Another coordinator has a key with this ballot, or views differ for the moment.
     Passing(Version),
-    /// Too few replicas answered, although enough are taken for alive.
+    /// Too few replicas answered, although enough are not known to be down.
     Unheard,
     /// An error for the client.
     Refusal(&'static str),
+}
+
+impl Obstacle {
+    /// What a next ballot must lie above.
+    pub(super) fn above(&self) -> Version {
+        if let Self::Passing(theirs) = self { *theirs } else { Version::ZERO }
+    }
 }
 
 impl From<actix::MailboxError> for Obstacle {
@@ -192,18 +200,23 @@ async fn hear(
             asked.entry(peer).or_default().push(n);
         }
     }
+    let mut busy = false;
     let asks = asked.into_iter().map(|(peer, asked)| ask(desk, view, peer, asked, &*keys, ballot));
     let mut asks: FuturesUnordered<_> = asks.collect::<Vec<_>>().into_iter().collect();
     while keys.iter().any(|key| key.subject.progress() == Progress::Pending) {
         let Some((peer, asked, payload)) = asks.next().await else { break };
-        let answer = payload.as_ref().and_then(|payload| match frame::decode(payload) {
-            Ok(Native::Answer { answer: Answer::Survey { holdings, answered, known }, .. })
+        let answer = match payload.as_ref().map(|payload| frame::decode(payload)) {
+            Ok(Ok(Native::Answer { answer: Answer::Survey { holdings, answered, known }, .. }))
                 if holdings.len() == asked.len() =>
             {
                 Some((holdings, answered, known))
             }
+            Ok(Ok(Native::Answer { answer: Answer::Failed(BUSY), .. })) | Err(LinkError::Busy) => {
+                busy = true;
+                None
+            }
             _ => None,
-        });
+        };
         let Some((holdings, answered, known)) = answer else {
             asked.iter().for_each(|n| keys[*n].subject.is_lost(peer));
             continue;
@@ -232,11 +245,23 @@ async fn hear(
             }
         }
     }
-    let unmet = keys.iter().find(|key| key.subject.progress() != Progress::Met);
-    match unmet {
-        None => Ok(()),
-        Some(key) if key.subject.may_pass() => Err(Obstacle::Passing(above)),
-        Some(_) => Err(Obstacle::Unheard),
+    conclude(view, keys, busy, above)
+}
+
+/// Why not enough has been heard, if so.
+fn conclude(view: &View, keys: &[Asked], busy: bool, above: Version) -> Result<(), Obstacle> {
+    let unmet: Vec<&Asked> = keys.iter().filter(|key| key.subject.progress() != Progress::Met).collect();
+    let is_down = |peer| view.peer(peer).is_none_or(|peer| peer.liveness == Liveness::Down);
+    if unmet.is_empty() {
+        Ok(())
+    } else if !unmet.iter().all(|key| key.subject.may_be_met(is_down)) {
+        Err(Obstacle::Refusal(NO_QUORUM_BEFORE))
+    } else if busy {
+        Err(Obstacle::Refusal(BUSY))
+    } else if unmet.iter().any(|key| key.subject.may_pass()) {
+        Err(Obstacle::Passing(above))
+    } else {
+        Err(Obstacle::Unheard)
     }
 }
 
@@ -248,7 +273,7 @@ fn ask<'d>(
     asked: Vec<usize>,
     keys: &[Asked],
     ballot: Version,
-) -> impl Future<Output = (PeerIx, Vec<usize>, Option<Bytes>)> + use<'d> {
+) -> impl Future<Output = (PeerIx, Vec<usize>, Result<Bytes, LinkError>)> + use<'d> {
     let question = |n: &usize| {
         let Asked { key, inquiry, subject } = &keys[*n];
         let have = subject.ours().map_or(Version::ZERO, |entry| entry.version);
@@ -258,7 +283,7 @@ fn ask<'d>(
     let requests = (0u32..).zip(&asked).flat_map(about).collect();
     let call = Call::ask(&Ask::Survey { ballot, keys: asked.iter().map(question).collect(), requests });
     let answer = desk.replication.send(CallPeer { peer, call });
-    async move { (peer, asked, answer.await.ok().and_then(Result::ok)) }
+    async move { (peer, asked, answer.await.unwrap_or(Err(LinkError::Unreachable))) }
 }
 
 /// Takes over what is newer than ours.

@@ -37,7 +37,7 @@ pub struct Execute {
     pub level: Level,
     /// When nobody waits for the answer any more.
     pub deadline: Instant,
-    /// After this nothing may begin: what it rests on may have changed, or somebody else may have been asked.
+    /// After this it is not executed: what it rests on may have changed, or somebody else may have been asked.
     pub start_by: Option<Instant>,
     /// Above level one: what was found out before. If it no longer holds, nothing is done.
     pub grounds: Option<Grounds>,

@@ -107,6 +107,14 @@ fn those_who_decline_leave_hope_and_those_who_are_lost_do_not() {
     assert_eq!((subject.progress(), subject.may_pass()), (Progress::Unmeetable, true));
 }
 
+#[test]
+fn a_requirement_may_be_met_while_enough_are_not_known_to_be_down() {
+    let subject = subject([None; 3]);
+    let may_be_met = |down: &[u32]| subject.may_be_met(|peer| down.contains(&peer.0));
+    assert!(may_be_met(&[]) && may_be_met(&[2]));
+    assert!(!may_be_met(&[1, 2]));
+}
+
 proptest! {
     #[test]
     fn the_newest_of_all_that_answered_is_found_in_any_order(versions in prop::array::uniform3(prop::option::of(1..5u64))) {
