@@ -13,7 +13,7 @@
 //! [`TOMBSTONES_MAX`] stay: beyond that `floor` rises over the oldest, and every tombstone at or below it is dropped, everywhere.
 //! A peer that slept through that many departures can bring such a record back; failure detection then forgets it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -281,6 +281,22 @@ impl Membership {
     /// Members in the ring or leaving it, in order of id: those worth talking to.
     pub fn present(&self) -> impl Iterator<Item = &Member> {
         self.iter().filter(|member| !member.is_tombstone())
+    }
+
+    /// Members in the ring whose address a later process has taken: what they held in memory is gone, and they can't return where they were.
+    /// They keep their place in the lists until they are forgotten or come back elsewhere, and own and hold nothing meanwhile. Of two at one
+    /// address the one with the greater incarnation, then id, stays; so a clock that went back between the two leaves the newer one without
+    /// a share until the older is forgotten.
+    pub fn superseded(&self) -> BTreeSet<&NodeId> {
+        let mut latest: BTreeMap<&str, (u64, &NodeId)> = BTreeMap::new();
+        let mut superseded = BTreeSet::new();
+        for member in self.joined() {
+            let this = (member.incarnation, &member.id);
+            let other = latest.get(member.address.as_str()).copied();
+            superseded.extend(other.map(|other| other.min(this).1));
+            latest.insert(&member.address, other.map_or(this, |other| other.max(this)));
+        }
+        superseded
     }
 
     /// The sum of all revisions: rises with every change of a record, and is equal for equal memberships. It says how new a

@@ -40,11 +40,13 @@ pub struct Ring {
 
 impl Ring {
     /// The ring of `membership`: equal for equal memberships, on every machine. It wants the largest number of copies any
-    /// joined member wants, and has at most one on each member with a weight. Tens of microseconds for three members, milliseconds
+    /// joined member wants, and has at most one on each member with a weight whose address nobody has taken. Tens of microseconds for three members, milliseconds
     /// for a hundred: build it when the membership changes, not per request.
     pub fn build(membership: &Membership) -> Self {
         let joined: Vec<&Member> = membership.joined().collect();
-        let owning: Vec<usize> = (0..joined.len()).filter(|&at| joined[at].weight > 0).collect();
+        let superseded = membership.superseded();
+        let owns = |member: &Member| member.weight > 0 && !superseded.contains(&member.id);
+        let owning: Vec<usize> = (0..joined.len()).filter(|&at| owns(joined[at])).collect();
         let wanted = joined.iter().map(|member| usize::from(member.replication)).max().unwrap_or(0);
         let copies = wanted.min(owning.len());
         let owners: Vec<u16> = if copies == 0 {
@@ -82,7 +84,7 @@ impl Ring {
     }
 
     /// The owners of `partition` as indices into [`members`](Self::members), in order of preference: the first that lives coordinates.
-    /// Empty when no member has a weight.
+    /// Empty when nobody owns anything.
     pub fn replicas(&self, partition: Partition) -> &[u16] {
         let at = partition.index() * self.copies;
         self.owners.get(at..at + self.copies).unwrap_or(&[])

@@ -9,7 +9,7 @@ pub(crate) fn id(name: &str) -> NodeId {
     name.parse().expect("tests use plain names")
 }
 
-/// The member of that name, in its tenth life.
+/// The member of that name, in its tenth life, at an address of its own.
 pub(crate) fn member(name: &str) -> Member {
-    Member { incarnation: 10, ..Member::new(id(name), "10.0.0.1:5000".into()) }
+    Member { incarnation: 10, ..Member::new(id(name), format!("{name}:5000")) }
 }

@@ -1,7 +1,7 @@
 //! The published picture of the cluster: who is there, who is alive, and for every partition who owns it, who holds it and who is to be
 //! asked, in order. Immutable; a pure function of membership, ring and liveness. Never sends anything. Tested in `view/tests.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -231,7 +231,7 @@ impl Cartographer {
             };
             peers.insert(ix, Peer { member: member.clone(), liveness, address, partitions: 0 });
         }
-        let held: BTreeMap<PeerIx, PartitionSet> = claims(&peers);
+        let held: BTreeMap<PeerIx, PartitionSet> = claims(&peers, &membership.superseded());
         let ring_numbers: Vec<PeerIx> = ring.members().iter().map(|member| self.numbers[&member.id]).collect();
         let routes: Box<[Route]> = (0..PARTITIONS)
             .map(|p| {
@@ -250,17 +250,17 @@ impl Cartographer {
 
 /// The claims to hold partitions that count. Members that founded a cluster on their own and then met another one each claim to hold
 /// everything, and only one of these claims can be true: that with more claimants behind it, then the older.
-fn claims(peers: &BTreeMap<PeerIx, Peer>) -> BTreeMap<PeerIx, PartitionSet> {
+fn claims(peers: &BTreeMap<PeerIx, Peer>, superseded: &BTreeSet<&NodeId>) -> BTreeMap<PeerIx, PartitionSet> {
+    let counts = |peer: &Peer| !peer.member.held_now().is_empty() && !superseded.contains(&peer.member.id);
     let mut backing: BTreeMap<u64, usize> = BTreeMap::new();
-    for peer in peers.values().filter(|peer| !peer.member.held_now().is_empty()) {
+    for peer in peers.values().filter(|peer| counts(peer)) {
         *backing.entry(peer.member.held.founding).or_default() += 1;
     }
     let founding = backing.iter().max_by_key(|(founding, n)| (**n, std::cmp::Reverse(**founding))).map(|(f, _)| *f);
     peers
         .iter()
-        .filter(|(_, peer)| Some(peer.member.held.founding) == founding)
+        .filter(|(_, peer)| counts(peer) && Some(peer.member.held.founding) == founding)
         .map(|(ix, peer)| (*ix, peer.member.held_now()))
-        .filter(|(_, held)| !held.is_empty())
         .collect()
 }
 

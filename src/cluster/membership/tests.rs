@@ -160,6 +160,21 @@ fn what_an_earlier_life_held_counts_for_nothing() {
 }
 
 #[test]
+fn who_takes_an_address_over_supersedes_whoever_was_there_before() {
+    let at = |name: &str, incarnation| Member { incarnation, address: "shared:5000".into(), ..member(name) };
+    let mut all = of(&["b", "c"]);
+    for joining in [at("x", 12), at("y", 13), at("a", 11), at("z", 13)] {
+        all.join(joining).unwrap();
+    }
+    let names = |all: &Membership| all.superseded().iter().map(|id| id.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&all), ["a", "x", "y"]);
+    all.forget(&id("z")).unwrap();
+    assert_eq!(names(&all), ["a", "x"]);
+    all.join(Member { incarnation: 14, ..member("x") }).unwrap();
+    assert_eq!(names(&all), ["a"], "it came back elsewhere");
+}
+
+#[test]
 fn changes_of_members_that_are_not_there_are_refused() {
     let mut all = of(&["a"]);
     assert_eq!(all.leave(&id("x")), Err(Refused::Unknown(id("x"))));

@@ -59,6 +59,19 @@ fn promised_most(ring: &Ring) -> Vec<(u32, u16)> {
 }
 
 #[test]
+fn a_member_whose_address_was_taken_over_owns_nothing() {
+    let mut membership = cluster(1, &[(1, None); 3], 3);
+    let former = membership.iter().next().unwrap().clone();
+    let heir =
+        Member { address: former.address.clone(), incarnation: former.incarnation + 1, ..member("heir", 1, None, 3) };
+    assert!(membership.join(heir).unwrap());
+    let ring = Ring::build(&membership);
+    assert_eq!((ring.members().len(), ring.copies()), (4, 3));
+    assert_eq!(places(&ring, former.id.as_str()), 0);
+    assert_eq!(places(&ring, "heir"), P);
+}
+
+#[test]
 fn replica_sets_never_change_silently() {
     let mut membership = Membership::default();
     for (name, weight) in [("node-1", 1), ("node-2", 1), ("node-3", 2), ("node-4", 1), ("node-5", 1)] {

@@ -103,6 +103,20 @@ fn while_ownership_moves_writes_need_both_sets_and_reads_those_who_hold() {
 }
 
 #[test]
+fn a_member_whose_address_was_taken_over_holds_nothing() {
+    let all = PartitionSet::FULL;
+    let mut membership = membership(&[seen("a", Down, all), seen("b", Alive, all), seen("me", Alive, all)], 3);
+    let heir = Member { address: member("a").address, incarnation: 11, ..member("heir") };
+    membership.join(heir).unwrap();
+    let ring = Arc::new(Ring::build(&membership));
+    let view = Cartographer::new(id("me")).draw(&membership, ring, &sightings(&[seen("b", Alive, all)]));
+    let mut route = [&view.route(FIRST).owners, &view.route(FIRST).holders].map(|peers| names(&view, peers));
+    route.iter_mut().for_each(|names| names.sort());
+    assert_eq!(route, [vec!["b", "heir", "me"], vec!["b", "me"]]);
+    assert!(view.find(&id("a")).is_some(), "it is listed until it is forgotten");
+}
+
+#[test]
 fn of_several_foundings_the_most_backed_counts_then_the_oldest() {
     let founder = |name, founding| Seen { founding, ..seen(name, Alive, PartitionSet::FULL) };
     let holders = |all: &[Seen]| {
