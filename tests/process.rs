@@ -210,6 +210,37 @@ fn clients_that_take_all_their_room_do_not_keep_peers_out() {
 }
 
 #[test]
+fn the_replies_to_one_batch_are_bounded_and_the_rest_of_it_is_refused() {
+    const REPLIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+    const KEY_BYTES: usize = 60_000;
+    let node = Node::start(&["0"]);
+    let mut stream = connect(&node.main);
+    let mut answered = |commands: &[u8], end: &[u8]| {
+        stream.write_all(commands).unwrap();
+        let (mut bytes, mut chunk) = (0, vec![0; 1 << 20]);
+        let mut tail = Vec::new();
+        while !tail.ends_with(end) {
+            let read = stream.read(&mut chunk).unwrap();
+            assert!(read > 0, "the node hung up");
+            bytes += read;
+            tail.extend_from_slice(&chunk[..read]);
+            tail.drain(..tail.len().saturating_sub(4096));
+        }
+        (bytes, String::from_utf8_lossy(&tail).into_owned())
+    };
+    let mut sets: Vec<u8> = Vec::new();
+    for n in 0..500 {
+        write!(sets, "*3\r\n$3\r\nSET\r\n${KEY_BYTES}\r\n{n:0KEY_BYTES$}\r\n$1\r\nv\r\n").unwrap();
+    }
+    sets.extend_from_slice(b"ECHO done\r\n");
+    answered(&sets, b"done\r\n");
+    let (bytes, tail) = answered(&[&b"KEYS *\r\n".repeat(12)[..], b"ECHO done\r\n"].concat(), b"done\r\n");
+    let one = 500 * KEY_BYTES;
+    assert!(bytes > REPLIES_BYTES_MAX && bytes < REPLIES_BYTES_MAX + 2 * one, "{bytes} bytes");
+    assert!(tail.contains("-BUSY the replies to one batch are too large"), "{tail:?}");
+}
+
+#[test]
 fn inline_commands_work_over_the_unix_socket() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");

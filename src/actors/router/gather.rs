@@ -12,11 +12,11 @@ use smallvec::SmallVec;
 
 use crate::base::counters::Counter;
 use crate::base::level::Level;
-use crate::base::limits::{BATCH_REPLY_BYTES_MAX, OPS_UNDER_WAY_MAX};
+use crate::base::limits::{BATCH_OPS_MAX, BATCH_REPLY_BYTES_MAX, OPS_UNDER_WAY_MAX};
 use crate::base::op::{Act, Op};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
-use crate::protocol::request::{Gather, Request};
+use crate::protocol::request::{ClusterOp, Gather, Request};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::store::{Answer, Execute, StoreActor};
@@ -25,6 +25,12 @@ use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, for
 const OVERTAKEN: &str = "NOQUORUM another client set some of the keys meanwhile, the others are set, applied: unknown";
 
 const TOO_LARGE: &str = "BUSY the replies to one batch are too large, ask for fewer keys at a time, nothing was done";
+const TOO_LATE: &str = "TIMEOUT what came before it in the batch took too long, applied: no";
+
+/// Bytes of replies that are made or moved in one go; then others have their turn.
+const TURN_BYTES: usize = 4 * 1024 * 1024;
+/// Fewest operations executed at a time: a large value is shared, not copied, and takes no time.
+const TURN_OPS_MIN: usize = 16;
 
 type Reply = Pin<Box<dyn Future<Output = ReplyBuf>>>;
 
@@ -53,22 +59,38 @@ impl MessageResponse<Router, Batch> for Answering {
 pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Answering {
     match local_shards(&desk, &requests, terms.level) {
         Some(shards) => by_stores(&desk, requests, terms, shards),
-        None => Answering::ByRouter(Box::pin(async move {
-            let mut out = ReplyBuf::new(terms.wire);
-            let mut run = Vec::new();
-            for request in requests {
-                // What concerns all keys sees everything before it, and nothing after.
-                if let Request::Cluster(op) = request {
-                    answer_run(&desk, std::mem::take(&mut run), terms, &mut out).await;
-                    cluster_wide::answer(&desk, op, terms, &mut out).await;
-                } else {
-                    run.push(request);
-                }
-            }
-            answer_run(&desk, run, terms, &mut out).await;
-            out
-        })),
+        None => Answering::ByRouter(Box::pin(one_by_one(desk, requests, terms))),
     }
+}
+
+async fn one_by_one(desk: Rc<Desk>, requests: Vec<Request>, mut terms: Terms) -> ReplyBuf {
+    let mut out = ReplyBuf::new(terms.wire);
+    let mut run = Vec::new();
+    for request in requests {
+        let Request::Cluster(op) = request else {
+            run.push(request);
+            continue;
+        };
+        // What concerns all keys sees everything before it, and nothing after.
+        answer_run(&desk, std::mem::take(&mut run), terms, &mut out).await;
+        let begun = desk.clock.monotonic();
+        if out.remaining() > BATCH_REPLY_BYTES_MAX {
+            desk.count(Counter::Busy, 1);
+            out.reply(ReplyRef::Error(TOO_LARGE.into()));
+        } else if begun >= terms.deadline {
+            desk.count(Counter::Timeout, 1);
+            out.reply(ReplyRef::Error(TOO_LATE.into()));
+        } else {
+            let waits = matches!(op, ClusterOp::Wait { .. });
+            cluster_wide::answer(&desk, op, terms, &mut out).await;
+            if waits {
+                // Its time is its own.
+                terms.deadline += desk.clock.monotonic() - begun;
+            }
+        }
+    }
+    answer_run(&desk, run, terms, &mut out).await;
+    out
 }
 
 /// Where each request goes, if all are about one key each, this node coordinates them, and nobody else's word is needed. It is the common
@@ -146,7 +168,8 @@ async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: 
             Request::Many(Gather::SetAllIfAbsent, sets) => {
                 // Rare, and its own round: whatever came before it must be done when it looks.
                 let before = std::mem::take(&mut ops);
-                dress(&execute(desk, before, terms).await, &std::mem::take(&mut shapes), out);
+                let replies = execute(desk, before, terms, out.remaining()).await;
+                dress(&replies, &std::mem::take(&mut shapes), out).await;
                 set_all_if_absent(desk, sets, terms, out).await;
             }
             Request::Many(gather, many) => {
@@ -157,23 +180,34 @@ async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: 
             Request::Cluster(_) => unreachable!("the caller has answered these"),
         }
     }
-    let replies = execute(desk, ops, terms).await;
-    dress(&replies, &shapes, out);
+    let replies = execute(desk, ops, terms, out.remaining()).await;
+    dress(&replies, &shapes, out).await;
 }
 
-/// Executes operations in order, so many at a time that a store gets to others in between.
-async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
+/// Executes operations in order, so many at a time that a store gets to others in between: as many as the replies before them let expect
+/// to take [`TURN_BYTES`]. `replied_bytes` are those that the batch has taken already.
+async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms, replied_bytes: usize) -> ReplyBuf {
     let mut replies = ReplyBuf::new(terms.wire);
     let mut left = ops.into_iter();
+    let mut turn = BATCH_OPS_MAX;
     while left.len() > 0 {
-        if replies.remaining() > BATCH_REPLY_BYTES_MAX {
+        if replied_bytes + replies.remaining() > BATCH_REPLY_BYTES_MAX {
+            desk.count(Counter::Busy, left.len() as u64);
             replies.append_all(errors(terms.wire, left.len(), TOO_LARGE));
             break;
         }
-        let ops = left.by_ref().take(OPS_UNDER_WAY_MAX).collect();
-        replies.append_all(forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await);
+        let ops = left.by_ref().take(turn).collect();
+        let done = forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await;
+        turn = next_turn(turn, done.remaining());
+        replies.append_all(done);
     }
     replies
+}
+
+/// How many operations come next when `ops` took `bytes` of replies.
+fn next_turn(ops: usize, bytes: usize) -> usize {
+    let expected = ops * TURN_BYTES / bytes.max(1);
+    expected.clamp(TURN_OPS_MIN, (2 * ops).min(OPS_UNDER_WAY_MAX))
 }
 
 /// What a request made of its operations.
@@ -186,9 +220,13 @@ struct Shape {
 }
 
 /// Makes each request's one reply out of those of its operations.
-fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
-    let mut at = 0;
+async fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
+    let (mut at, mut rested_at) = (0, out.remaining());
     for Shape { gather, count, writes } in shapes {
+        if out.remaining() > rested_at + TURN_BYTES {
+            tokio::task::yield_now().await;
+            rested_at = out.remaining();
+        }
         let range = at..at + count;
         at = range.end;
         let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
@@ -206,7 +244,13 @@ fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
             }
             (Some(Gather::Array), None) => {
                 out.open_array(*count);
-                range.for_each(|n| out.element(replies, n));
+                for n in range {
+                    out.element(replies, n);
+                    if out.remaining() > rested_at + TURN_BYTES {
+                        tokio::task::yield_now().await;
+                        rested_at = out.remaining();
+                    }
+                }
                 out.close(ReplyKind::Value);
             }
             (Some(Gather::AllOk | Gather::SetAllIfAbsent), None) => out.reply(ReplyRef::Ok),
@@ -232,7 +276,7 @@ async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &m
         return out.append(&replies, 0..1);
     }
     let looks = sets.iter().map(|op| Op::new(op.key.clone(), Act::Exists)).collect();
-    let found = execute(desk, looks, terms).await;
+    let found = execute(desk, looks, terms, 0).await;
     let failed = |replies: &ReplyBuf| (0..replies.replies()).find(|n| replies.kind(*n) == Some(ReplyKind::Error));
     if let Some(n) = failed(&found) {
         return out.append(&found, n..n + 1);
@@ -241,7 +285,7 @@ async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &m
         return out.reply(ReplyRef::Int(0));
     }
     let count = sets.len();
-    let done = execute(desk, sets, terms).await;
+    let done = execute(desk, sets, terms, 0).await;
     let set = (0..count).filter(|n| done.kind(*n) == Some(ReplyKind::Int(1))).count();
     match failed(&done) {
         Some(n) if set > 0 => in_part(&done, n, out),
@@ -256,11 +300,22 @@ async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &m
 mod tests {
     use super::*;
     use crate::base::reply::{BUSY, Wire};
+    use futures_util::FutureExt;
+
+    #[test]
+    fn large_replies_make_turns_shorter_and_small_ones_longer() {
+        assert_eq!(next_turn(1_024, 1_024 * 5), 2_048);
+        assert_eq!(next_turn(OPS_UNDER_WAY_MAX, 1), OPS_UNDER_WAY_MAX);
+        assert_eq!(next_turn(1_024, 1_024 * 30_000), 139, "4 MiB of 30 kB each");
+        assert_eq!(next_turn(16, 16 * 400_000_000), TURN_OPS_MIN);
+    }
 
     fn dressed(gather: Gather, writes: bool, parts: &[ReplyRef<'_>]) -> String {
         let (mut replies, mut out) = (ReplyBuf::new(Wire::Resp2), ReplyBuf::new(Wire::Resp2));
         parts.iter().for_each(|part| replies.reply(part.clone()));
-        dress(&replies, &[Shape { gather: Some(gather), count: parts.len(), writes }], &mut out);
+        let shapes = [Shape { gather: Some(gather), count: parts.len(), writes }];
+        let dressed = dress(&replies, &shapes, &mut out);
+        dressed.now_or_never().expect("so little is done in one go");
         String::from_utf8(out.copy_to_bytes(out.remaining()).to_vec()).unwrap()
     }
 
