@@ -2,6 +2,7 @@
 //! setting decides it. Never judges a value: `config` does. Tested below and, as a process, in `tests/options.rs`.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -151,14 +152,14 @@ pub enum OptionsError {
 impl OptionsError {
     /// Tells the user and names the exit code: 0 after `--help` and `--version`, else 2.
     pub fn report(&self) -> u8 {
+        // Nothing is left to do when standard error is gone.
         match self {
             Self::Usage(usage) => {
-                // Nothing is left to do when standard error is gone.
                 let _ = usage.print();
                 u8::try_from(usage.exit_code()).unwrap_or(2)
             }
             other => {
-                eprintln!("trellis: {other}");
+                let _ = writeln!(std::io::stderr(), "trellis: {other}");
                 2
             }
         }

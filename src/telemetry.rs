@@ -33,7 +33,9 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
         Err(std::env::VarError::NotPresent) => EnvFilter::new("info"),
         Err(error @ std::env::VarError::NotUnicode(_)) => return Err(TelemetryError::NotText(error)),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What can't be written is not worth a panic, which is what the report of the failure on the same standard error would be.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false);
+    let lines = lines.with_env_filter(filter).with_writer(std::io::stderr);
     // Colours are for people: in a file they are noise.
     let lines = lines.with_ansi(std::io::stderr().is_terminal());
     match format {

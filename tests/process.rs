@@ -6,11 +6,12 @@ mod running;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use running::{DEADLINE, Node, connect, refused, until};
+use running::{DEADLINE, Node, connect, refused, refused_logging_to, until};
 use serde_json::Value as Json;
 use trellis::base::slot::Slot;
 use trellis::net::Net;
@@ -186,6 +187,42 @@ fn a_port_in_use_is_named_and_exits_with_1() {
     let reason = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{reason}");
     assert!(reason.contains(&format!("cannot listen on udp {address}")), "{reason}");
+}
+
+/// A standard error whose reader has gone.
+fn unread_log() -> OwnedFd {
+    let (log, _) = UnixStream::pair().expect("a pair of sockets");
+    log.into()
+}
+
+/// Two nodes with such logs meet, and the second dies, all of which is news: the first goes on, and stops in order.
+fn outlives_another(log: impl Fn() -> OwnedFd) {
+    let times = ["--heartbeat-interval", "100", "--failure-timeout", "1000"];
+    let mut first = Node::start_logging_to(log(), &[&["0"], &times[..]].concat());
+    let second = Node::start_logging_to(log(), &[&["0", &first.main], &times[..]].concat());
+    let state = |node: &Node, state: &str| {
+        let status = node.json("/v1/status");
+        let members = status["members"].as_array().into_iter().flatten();
+        members.filter(|member| member["state"] == state).count()
+    };
+    until("they met", || (state(&first, "alive") == 2 && state(&second, "alive") == 2).then_some(()));
+    drop(second);
+    until("the other is down", || (state(&first, "down") == 1).then_some(()));
+    assert_eq!(tell(&first.main, "SET k v\r\nGET k\r\n", 3), "+OK\r\n$1\r\nv\r\n");
+    first.signal("TERM");
+    let (code, took, _) = first.wait();
+    assert_eq!(code, Some(0));
+    assert!(took < STOP_TIME_MAX, "{took:?}");
+}
+
+#[test]
+fn a_node_outlives_the_reader_of_its_log() {
+    outlives_another(unread_log);
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = held.local_addr().expect("bound").port().to_string();
+    assert_eq!(refused_logging_to(unread_log(), &["0", "--admin-port", &taken]).status.code(), Some(1));
+    assert_eq!(refused_logging_to(unread_log(), &["0", "--threads", "0"]).status.code(), Some(2));
+    assert_eq!(refused_logging_to(unread_log(), &["0", "--wieght", "1"]).status.code(), Some(2));
 }
 
 #[test]

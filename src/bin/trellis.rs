@@ -1,6 +1,7 @@
 //! The node's process: settings, logging, then the node until it stops. Decides nothing but the exit code. Tested in `tests/options.rs`
 //! and `tests/process.rs`.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(error.report()),
     };
     if let Err(error) = telemetry::init(config.log_format) {
-        eprintln!("trellis: {error}");
+        say(error);
         return ExitCode::from(BAD_SETTINGS);
     }
     #[cfg(target_os = "linux")]
@@ -55,6 +56,11 @@ fn main() -> ExitCode {
         fault.notify_one();
     }));
     node::block_on(run(config, fault))
+}
+
+/// Tells whoever started the node why it ends. Nothing is left to do when standard error is gone.
+fn say(reason: impl Display) {
+    let _ = writeln!(io::stderr(), "trellis: {reason}");
 }
 
 /// Makes room for the clients that may connect, or takes fewer: out of descriptors, a node reaches its peers no more.
@@ -86,7 +92,7 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
     let (node, admin) = match started.await {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("trellis: {error}");
+            say(error);
             return ExitCode::from(COULD_NOT_START);
         }
     };
@@ -137,7 +143,7 @@ fn announce(config: &Config, node: &Node, admin_port: Option<u16>) -> io::Result
 async fn wait(fault: &Notify) -> ExitCode {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
-        eprintln!("trellis: cannot listen for signals");
+        say("cannot listen for signals");
         return ExitCode::from(COULD_NOT_START);
     };
     tokio::select! {
