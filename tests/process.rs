@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod running;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -218,11 +219,43 @@ fn outlives_another(log: impl Fn() -> OwnedFd) {
 #[test]
 fn a_node_outlives_the_reader_of_its_log() {
     outlives_another(unread_log);
+    let node = Node::start_logging_to(unread_log(), &["0", "127.0.0.1:1"]);
+    let metrics = || parse_metrics(&node.http("GET", "/metrics").1);
+    until("a line is lost", || (metrics()["trellis_log_lines_dropped_total"] >= 1.0).then_some(()));
     let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = held.local_addr().expect("bound").port().to_string();
     assert_eq!(refused_logging_to(unread_log(), &["0", "--admin-port", &taken]).status.code(), Some(1));
     assert_eq!(refused_logging_to(unread_log(), &["0", "--threads", "0"]).status.code(), Some(2));
     assert_eq!(refused_logging_to(unread_log(), &["0", "--wieght", "1"]).status.code(), Some(2));
+}
+
+/// A standard error that nobody reads and that is full.
+fn stuck_log() -> (UnixStream, OwnedFd) {
+    let (reader, mut log) = UnixStream::pair().expect("a pair of sockets");
+    log.set_nonblocking(true).expect("a socket");
+    while log.write(&[0; 4096]).is_ok() {}
+    while log.write(&[0]).is_ok() {}
+    log.set_nonblocking(false).expect("a socket");
+    (reader, log.into())
+}
+
+#[test]
+fn nothing_waits_for_a_log_that_nobody_reads() {
+    let readers = RefCell::new(Vec::new());
+    let log = || {
+        let (reader, log) = stuck_log();
+        readers.borrow_mut().push(reader);
+        log
+    };
+    outlives_another(log);
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = held.local_addr().expect("bound").port().to_string();
+    assert_eq!(refused_logging_to(log(), &["0", "--admin-port", &taken]).status.code(), Some(1));
+    let mut node = Node::start_logging_to(log(), &["0"]);
+    harm(&node, b"POST debug/panic");
+    let (code, took, _) = node.wait();
+    assert_eq!(code, Some(70));
+    assert!(took < STOP_TIME_MAX, "{took:?}");
 }
 
 #[test]

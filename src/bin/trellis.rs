@@ -1,7 +1,7 @@
 //! The node's process: settings, logging, then the node until it stops. Decides nothing but the exit code. Tested in `tests/options.rs`
 //! and `tests/process.rs`.
 
-use std::fmt::Display;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -26,6 +26,9 @@ const INTERNAL_FAULT: u8 = 70;
 /// Longest wait for the admin endpoint to close.
 const ADMIN_STOP_MAX: Duration = Duration::from_millis(500);
 
+/// Longest wait at the end for the log to be written: whoever should read it may do so no more.
+const LOG_FLUSH_MAX: Duration = Duration::from_millis(500);
+
 /// Woken by a panic anywhere: an actor that is gone can't be replaced, so the node stops.
 static FAULT: OnceLock<Notify> = OnceLock::new();
 
@@ -35,7 +38,8 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(error.report()),
     };
     if let Err(error) = telemetry::init(config.log_format) {
-        say(error);
+        // Nothing is left to do when standard error is gone.
+        let _ = writeln!(io::stderr(), "trellis: {error}");
         return ExitCode::from(BAD_SETTINGS);
     }
     #[cfg(target_os = "linux")]
@@ -50,17 +54,20 @@ fn main() -> ExitCode {
         );
     }
     let fault = FAULT.get_or_init(Notify::new);
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+    std::panic::set_hook(Box::new(|panic| {
         fault.notify_one();
+        let thread = std::thread::current();
+        telemetry::say(format_args!("thread '{}' {panic}", thread.name().unwrap_or_default()));
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            telemetry::say(trace);
+        }
+        // A panic of the main thread is its end.
+        telemetry::flush(LOG_FLUSH_MAX);
     }));
-    node::block_on(run(config, fault))
-}
-
-/// Tells whoever started the node why it ends. Nothing is left to do when standard error is gone.
-fn say(reason: impl Display) {
-    let _ = writeln!(io::stderr(), "trellis: {reason}");
+    let code = node::block_on(run(config, fault));
+    telemetry::flush(LOG_FLUSH_MAX);
+    code
 }
 
 /// Makes room for the clients that may connect, or takes fewer: out of descriptors, a node reaches its peers no more.
@@ -92,7 +99,7 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
     let (node, admin) = match started.await {
         Ok(started) => started,
         Err(error) => {
-            say(error);
+            telemetry::say(format_args!("trellis: {error}"));
             return ExitCode::from(COULD_NOT_START);
         }
     };
@@ -133,17 +140,20 @@ fn announce(config: &Config, node: &Node, admin_port: Option<u16>) -> io::Result
     if let Some(path) = &config.unix {
         line.push_str(&format!(" unix={}", path.display()));
     }
-    let mut out = io::stdout().lock();
-    // Whoever started the node may not listen; that is no reason to stop.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-    Ok(())
+    let tell = move || {
+        let mut out = io::stdout().lock();
+        // Whoever started the node may not listen; that is no reason to stop.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    };
+    // Nor is it one to wait.
+    std::thread::Builder::new().name("ready line".into()).spawn(tell).map(drop)
 }
 
 /// Waits for a reason to stop, and says with which code.
 async fn wait(fault: &Notify) -> ExitCode {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
-        say("cannot listen for signals");
+        telemetry::say("trellis: cannot listen for signals");
         return ExitCode::from(COULD_NOT_START);
     };
     tokio::select! {
