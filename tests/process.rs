@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use running::{DEADLINE, Node, connect, refused, refused_logging_to, until};
+use running::{DEADLINE, Node, connect, refused, refused_logging_to, refused_with_files, until};
 use serde_json::Value as Json;
 use trellis::base::slot::Slot;
 use trellis::net::Net;
@@ -256,6 +256,19 @@ fn nothing_waits_for_a_log_that_nobody_reads() {
     let (code, took, _) = node.wait();
     assert_eq!(code, Some(70));
     assert!(took < STOP_TIME_MAX, "{took:?}");
+}
+
+#[test]
+fn too_few_open_files_are_refused_in_one_line() {
+    for limit in [12, 20, 56] {
+        let output = refused_with_files(limit, &["0", "--threads", "2"]);
+        let reason = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{reason}");
+        let expected = format!(
+            "trellis: the hard limit on open files, {limit}, is too low: with 2 threads at least 57 are needed\n"
+        );
+        assert_eq!(reason, expected);
+    }
 }
 
 #[test]

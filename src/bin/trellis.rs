@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use trellis::actors::clock::Clock;
 use trellis::actors::node::{self, Node, World};
 use trellis::config::{AdminPort, Config};
-use trellis::net::{Net, PlainListener, descriptors};
+use trellis::net::descriptors::{self, TooFew};
+use trellis::net::{Net, PlainListener};
 use trellis::{admin, options, telemetry};
 
 #[global_allocator]
@@ -47,7 +48,11 @@ fn main() -> ExitCode {
         // Huge pages round every small allocation pool up to 2 MiB: 16 MiB more for an idle node, 60 KiB more for an idle connection.
         tracing::warn!(%error, "huge pages stay on: the node will use more memory than it accounts for");
     }
-    fit_connections(&mut config);
+    if let Err(error) = fit_connections(&mut config) {
+        telemetry::say(format_args!("trellis: {error}"));
+        telemetry::flush(LOG_FLUSH_MAX);
+        return ExitCode::from(COULD_NOT_START);
+    }
     if config.refuses_large_values() {
         tracing::warn!(
             "max-memory divided by threads is less than max-value-size: a value above its thread's part gets OOM"
@@ -71,10 +76,13 @@ fn main() -> ExitCode {
 }
 
 /// Makes room for the clients that may connect, or takes fewer: out of descriptors, a node reaches its peers no more.
-fn fit_connections(config: &mut Config) {
+fn fit_connections(config: &mut Config) -> Result<(), TooFew> {
     let fit = match descriptors::raise() {
-        Ok(limit) => descriptors::clients(limit),
-        Err(error) => return tracing::warn!(%error, "the limit on open files is as it was"),
+        Ok(limit) => descriptors::clients(limit, config.threads)?,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files is as it was");
+            return Ok(());
+        }
     };
     if fit < config.connections_max {
         let wanted = std::mem::replace(&mut config.connections_max, fit);
@@ -84,6 +92,7 @@ fn fit_connections(config: &mut Config) {
             "fewer clients than asked for: the hard limit on open files is low"
         );
     }
+    Ok(())
 }
 
 async fn run(config: Config, fault: &Notify) -> ExitCode {

@@ -153,6 +153,14 @@ pub(crate) fn refused(args: &[&str]) -> Output {
     refused_logging_to(Stdio::piped(), args)
 }
 
+/// The same with so few open files at the most.
+pub(crate) fn refused_with_files(limit: u32, args: &[&str]) -> Output {
+    let mut command = program("sh".as_ref());
+    let node = assert_cmd::cargo::cargo_bin!("trellis");
+    command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]).arg(node).args(args);
+    command.output().expect("a shell")
+}
+
 /// The same with another standard error.
 pub(crate) fn refused_logging_to(log: impl Into<Stdio>, args: &[&str]) -> Output {
     trellis(args).stderr(log).output().expect("the node can be started")
