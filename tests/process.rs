@@ -181,6 +181,7 @@ fn a_port_in_use_is_named_and_exits_with_1() {
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{args:?}: {reason}");
         let line = reason.lines().find(|line| line.starts_with("trellis: ")).unwrap_or_default();
         assert!(line.contains(&address.to_string()) && line.contains("in use"), "{args:?}: {reason}");
+        assert_eq!(line.contains("--admin-port"), args[0] == "0", "{args:?}: {reason}");
     }
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound");

@@ -135,7 +135,8 @@ fn admin_listener(config: &Config) -> io::Result<Option<PlainListener>> {
     };
     let address = SocketAddr::new(config.host, port);
     let bound = PlainListener::bind(address);
-    bound.map(Some).map_err(|error| io::Error::other(format!("cannot listen on admin {address}: {error}")))
+    let named = |error: io::Error| format!("cannot listen on admin {address}: {error}; --admin-port takes another, or 0 for none");
+    bound.map(Some).map_err(|error| io::Error::other(named(error)))
 }
 
 /// The ready line, the only thing on standard output.
