@@ -57,10 +57,13 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
         LogFormat::Text => lines.with_target(false).try_init()?,
         LogFormat::Json => lines.json().flatten_event(true).try_init()?,
     }
-    let write = || loop {
+    std::thread::Builder::new().name("log".into()).spawn(write_for_ever).map(drop).map_err(TelemetryError::Thread)
+}
+
+fn write_for_ever() {
+    loop {
         LOG_LINES_DROPPED.fetch_add(LOG.write_next(&mut io::stderr()), Ordering::Relaxed);
-    };
-    std::thread::Builder::new().name("log".into()).spawn(write).map(drop).map_err(TelemetryError::Thread)
+    }
 }
 
 /// Puts text into the log as it is, for what must be said at whatever level and is no event.
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(log.write_next(&mut written), 0);
         assert_eq!(written, b"a\nb\nc\n");
         log.push(b"dd\nee\n");
-        let mut room = [0; 4];
+        let mut room = [0u8; 4];
         assert_eq!(log.write_next(&mut room.as_mut_slice()), 1, "the second line was not written whole");
         assert_eq!(&room, b"dd\ne");
         log.flush(Duration::MAX);

@@ -201,7 +201,7 @@ fn unread_log() -> OwnedFd {
 fn outlives_another(log: impl Fn() -> OwnedFd) {
     let times = ["--heartbeat-interval", "100", "--failure-timeout", "1000"];
     let mut first = Node::start_logging_to(log(), &[&["0"], &times[..]].concat());
-    let second = Node::start_logging_to(log(), &[&["0", &first.main], &times[..]].concat());
+    let second = Node::start_logging_to(log(), &[&["0", first.main.as_str()], &times[..]].concat());
     let state = |node: &Node, state: &str| {
         let status = node.json("/v1/status");
         let members = status["members"].as_array().into_iter().flatten();
@@ -234,8 +234,8 @@ fn a_node_outlives_the_reader_of_its_log() {
 fn stuck_log() -> (UnixStream, OwnedFd) {
     let (reader, mut log) = UnixStream::pair().expect("a pair of sockets");
     log.set_nonblocking(true).expect("a socket");
-    while log.write(&[0; 4096]).is_ok() {}
-    while log.write(&[0]).is_ok() {}
+    while log.write_all(&[0; 4096]).is_ok() {}
+    while log.write_all(&[0]).is_ok() {}
     log.set_nonblocking(false).expect("a socket");
     (reader, log.into())
 }

@@ -28,7 +28,7 @@ const INTERNAL_FAULT: u8 = 70;
 const ADMIN_STOP_MAX: Duration = Duration::from_millis(500);
 
 /// Longest wait at the end for the log to be written: whoever should read it may do so no more.
-const LOG_FLUSH_MAX: Duration = Duration::from_millis(500);
+const LOG_FLUSH_MAX: Duration = Duration::from_millis(200);
 
 /// Woken by a panic anywhere: an actor that is gone can't be replaced, so the node stops.
 static FAULT: OnceLock<Notify> = OnceLock::new();
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         );
     }
     let fault = FAULT.get_or_init(Notify::new);
-    std::panic::set_hook(Box::new(|panic| {
+    std::panic::set_hook(Box::new(move |panic| {
         fault.notify_one();
         let thread = std::thread::current();
         telemetry::say(format_args!("thread '{}' {panic}", thread.name().unwrap_or_default()));
@@ -135,7 +135,9 @@ fn admin_listener(config: &Config) -> io::Result<Option<PlainListener>> {
     };
     let address = SocketAddr::new(config.host, port);
     let bound = PlainListener::bind(address);
-    let named = |error: io::Error| format!("cannot listen on admin {address}: {error}; --admin-port takes another, or 0 for none");
+    let named = |error: io::Error| {
+        format!("cannot listen on admin {address}: {error}; --admin-port takes another, or 0 for none")
+    };
     bound.map(Some).map_err(|error| io::Error::other(named(error)))
 }
 

@@ -41,7 +41,7 @@ pub fn raise() -> io::Result<u64> {
 }
 
 /// Clients that `limit` descriptors are enough for on a node with so many data threads: what is left by the node itself, but for a quarter
-/// of it, or [`OTHERS`] where that is less, for peers and the admin endpoint, which must be served when clients take all the rest.
+/// of it, or 1024 where that is less, for peers and the admin endpoint, which must be served when clients take all the rest.
 ///
 /// # Errors
 /// [`TooFew`] when that is not even one.
