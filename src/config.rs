@@ -29,6 +29,10 @@ pub const HEARTBEAT_MS: RangeInclusive<u64> = 40..=600_000;
 pub const FAILURE_MS: RangeInclusive<u64> = 200..=3_600_000;
 /// Seeds that may be named. One that answers is enough.
 pub const SEEDS_MAX: usize = 128;
+/// Least there may be as the longest value. The limit is one on every argument of a command, and keys are that long.
+pub const VALUE_BYTES_LEAST: u64 = limits::KEY_BYTES_MAX as u64;
+/// Least memory budget of a thread: below it a few long keys, or the traces of deleted ones, leave no room for anything.
+pub const MEMORY_BYTES_PER_THREAD_MIN: u64 = 1024 * 1024;
 /// `sun_path` of Linux without its closing zero.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
@@ -122,11 +126,11 @@ pub struct Config {
     pub replication: Replication,
     /// What a request that names no level gets. Default: one, as people who come from Redis expect.
     pub consistency: Level,
-    /// Byte budget of the store over all threads, in equal parts; `None` is no limit, the default.
+    /// Byte budget of the store over all threads, in equal parts of at least 1 MiB; `None` is no limit, the default.
     pub memory_bytes_max: Option<u64>,
     /// Default: lru.
     pub eviction: Eviction,
-    /// Longest value. Default 64 MiB, at most 512 MiB.
+    /// Longest value. Default 64 MiB, at least 64 KiB, at most 512 MiB.
     pub value_bytes_max: usize,
     /// Client connections at once; more are refused. Default 20,000: about 1 GiB of socket buffers at worst. Peers have their own pool.
     pub connections_max: usize,
@@ -218,6 +222,16 @@ pub enum ConfigError {
         /// The time a silent member has.
         failure: Duration,
     },
+    /// Hardly anything could be stored.
+    #[error(
+        "max-memory ({memory_bytes} bytes) is less than 1mb for each of the threads ({threads}): give more, fewer threads, or 0 for no limit"
+    )]
+    MemoryTooSmall {
+        /// The budget.
+        memory_bytes: u64,
+        /// Those who share it.
+        threads: usize,
+    },
     /// The ring would be too large.
     #[error("vnodes ({vnodes}) times weight ({weight}) is more than {TOKENS_PER_MEMBER_MAX}")]
     TooManyTokens {
@@ -305,6 +319,12 @@ impl Config {
         }
         if let Some(forget) = self.forget_after.filter(|forget| *forget <= failure) {
             return Err(ConfigError::ForgetTooSoon { forget, failure });
+        }
+        let threads = self.threads;
+        if let Some(memory_bytes) = self.memory_bytes_max
+            && memory_bytes / (threads as u64) < MEMORY_BYTES_PER_THREAD_MIN
+        {
+            return Err(ConfigError::MemoryTooSmall { memory_bytes, threads });
         }
         if u64::from(self.vnodes) * u64::from(self.weight) > TOKENS_PER_MEMBER_MAX {
             return Err(ConfigError::TooManyTokens { vnodes: self.vnodes, weight: self.weight });
@@ -458,7 +478,7 @@ fn value_bytes_max(text: Option<&str>) -> Result<usize, ConfigError> {
     let name = "max-value-size";
     let Some(text) = text else { return Ok(limits::VALUE_BYTES_DEFAULT) };
     let value = parse_size(text).ok_or_else(|| bad(name, text, SIZE))?;
-    let (min, max) = (1, limits::VALUE_BYTES_MAX as u64);
+    let (min, max) = (VALUE_BYTES_LEAST, limits::VALUE_BYTES_MAX as u64);
     let fits = usize::try_from(value).ok().filter(|_| (min..=max).contains(&value));
     fits.ok_or(ConfigError::OutOfRange { name, value, min, max })
 }

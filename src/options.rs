@@ -2,6 +2,7 @@
 //! setting decides it. Never judges a value: `config` does. Tested below and, as a process, in `tests/options.rs`.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -47,13 +48,13 @@ struct Flags {
     /// What a request waits for unless it says: one, quorum or all [default: one]
     #[arg(long, value_name = "LEVEL", env = "TRELLIS_CONSISTENCY")]
     consistency: Option<String>,
-    /// Byte budget of the store, in equal parts for the threads; 0 is none [default: 0]
+    /// Byte budget of the store, in equal parts of at least 1mb for the threads; 0 is none [default: 0]
     #[arg(long, value_name = "SIZE", env = "TRELLIS_MAX_MEMORY")]
     max_memory: Option<String>,
     /// At the budget: `lru` evicts the least recently used, `none` refuses writes [default: lru]
     #[arg(long, value_name = "POLICY", env = "TRELLIS_EVICTION")]
     eviction: Option<String>,
-    /// Longest value, up to 512mb [default: 64mb]
+    /// Longest value, 64kb to 512mb [default: 64mb]
     #[arg(long, value_name = "SIZE", env = "TRELLIS_MAX_VALUE_SIZE")]
     max_value_size: Option<String>,
     /// Client connections at once [default: 20000]
@@ -151,14 +152,14 @@ pub enum OptionsError {
 impl OptionsError {
     /// Tells the user and names the exit code: 0 after `--help` and `--version`, else 2.
     pub fn report(&self) -> u8 {
+        // Nothing is left to do when standard error is gone.
         match self {
             Self::Usage(usage) => {
-                // Nothing is left to do when standard error is gone.
                 let _ = usage.print();
                 u8::try_from(usage.exit_code()).unwrap_or(2)
             }
             other => {
-                eprintln!("trellis: {other}");
+                let _ = writeln!(std::io::stderr(), "trellis: {other}");
                 2
             }
         }

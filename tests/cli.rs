@@ -6,7 +6,9 @@ mod running;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Output, Stdio};
 
 use running::{Node, program, until};
@@ -232,4 +234,12 @@ fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
     }
     expect(&cli(&at[1], &format!("forget {gone}")), 0, "forgotten\n", "");
     until("forgotten everywhere", || at[..2].iter().all(|at| !shown(&cli(at, "status")).contains(&gone)).then_some(()));
+}
+
+#[test]
+fn the_exit_code_is_the_same_when_nobody_can_be_told_why() {
+    let (unread, _) = UnixStream::pair().expect("a pair of sockets");
+    let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
+    let status = command.args(["127.0.0.1:1", "get", "k"]).stderr(OwnedFd::from(unread)).status();
+    assert_eq!(status.expect("it can be started").code(), Some(3));
 }

@@ -22,6 +22,11 @@ fn a_missing_port_is_a_usage_error() {
 #[test]
 fn a_bad_value_is_named_in_one_line() {
     assert_eq!(refusal(&["5000", "--max-memory", "lots"], &[]).lines().count(), 1);
+    assert!(
+        refusal(&["5000", "--max-memory", "1"], &[]).starts_with("trellis: max-memory (1 bytes) is less than 1mb ")
+    );
+    let range = "trellis: max-value-size: 1 is not within 65536 to 536870912\n";
+    assert_eq!(refusal(&["5000", "--max-value-size", "1"], &[]), range);
     assert_eq!(refusal(&["5000", "--data-dir", "x"], &[]), "trellis: data-dir is not available in this version\n");
     let message = refusal(&["5000", "--host", "0.0.0.0"], &[]);
     assert!(message.contains("needs advertise"), "{message}");

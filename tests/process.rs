@@ -3,14 +3,16 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod running;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use running::{DEADLINE, Node, connect, refused, until};
+use running::{DEADLINE, Node, connect, refused, refused_logging_to, refused_with_files, until};
 use serde_json::Value as Json;
 use trellis::base::slot::Slot;
 use trellis::net::Net;
@@ -179,6 +181,7 @@ fn a_port_in_use_is_named_and_exits_with_1() {
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{args:?}: {reason}");
         let line = reason.lines().find(|line| line.starts_with("trellis: ")).unwrap_or_default();
         assert!(line.contains(&address.to_string()) && line.contains("in use"), "{args:?}: {reason}");
+        assert_eq!(line.contains("--admin-port"), args[0] == "0", "{args:?}: {reason}");
     }
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound");
@@ -186,6 +189,87 @@ fn a_port_in_use_is_named_and_exits_with_1() {
     let reason = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{reason}");
     assert!(reason.contains(&format!("cannot listen on udp {address}")), "{reason}");
+}
+
+/// A standard error whose reader has gone.
+fn unread_log() -> OwnedFd {
+    let (log, _) = UnixStream::pair().expect("a pair of sockets");
+    log.into()
+}
+
+/// Two nodes with such logs meet, and the second dies, all of which is news: the first goes on, and stops in order.
+fn outlives_another(log: impl Fn() -> OwnedFd) {
+    let times = ["--heartbeat-interval", "100", "--failure-timeout", "1000"];
+    let mut first = Node::start_logging_to(log(), &[&["0"], &times[..]].concat());
+    let second = Node::start_logging_to(log(), &[&["0", first.main.as_str()], &times[..]].concat());
+    let state = |node: &Node, state: &str| {
+        let status = node.json("/v1/status");
+        let members = status["members"].as_array().into_iter().flatten();
+        members.filter(|member| member["state"] == state).count()
+    };
+    until("they met", || (state(&first, "alive") == 2 && state(&second, "alive") == 2).then_some(()));
+    drop(second);
+    until("the other is down", || (state(&first, "down") == 1).then_some(()));
+    assert_eq!(tell(&first.main, "SET k v\r\nGET k\r\n", 3), "+OK\r\n$1\r\nv\r\n");
+    first.signal("TERM");
+    let (code, took, _) = first.wait();
+    assert_eq!(code, Some(0));
+    assert!(took < STOP_TIME_MAX, "{took:?}");
+}
+
+#[test]
+fn a_node_outlives_the_reader_of_its_log() {
+    outlives_another(unread_log);
+    let node = Node::start_logging_to(unread_log(), &["0", "127.0.0.1:1"]);
+    let metrics = || parse_metrics(&node.http("GET", "/metrics").1);
+    until("a line is lost", || (metrics()["trellis_log_lines_dropped_total"] >= 1.0).then_some(()));
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = held.local_addr().expect("bound").port().to_string();
+    assert_eq!(refused_logging_to(unread_log(), &["0", "--admin-port", &taken]).status.code(), Some(1));
+    assert_eq!(refused_logging_to(unread_log(), &["0", "--threads", "0"]).status.code(), Some(2));
+    assert_eq!(refused_logging_to(unread_log(), &["0", "--wieght", "1"]).status.code(), Some(2));
+}
+
+/// A standard error that nobody reads and that is full.
+fn stuck_log() -> (UnixStream, OwnedFd) {
+    let (reader, mut log) = UnixStream::pair().expect("a pair of sockets");
+    log.set_nonblocking(true).expect("a socket");
+    while log.write_all(&[0; 4096]).is_ok() {}
+    while log.write_all(&[0]).is_ok() {}
+    log.set_nonblocking(false).expect("a socket");
+    (reader, log.into())
+}
+
+#[test]
+fn nothing_waits_for_a_log_that_nobody_reads() {
+    let readers = RefCell::new(Vec::new());
+    let log = || {
+        let (reader, log) = stuck_log();
+        readers.borrow_mut().push(reader);
+        log
+    };
+    outlives_another(log);
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = held.local_addr().expect("bound").port().to_string();
+    assert_eq!(refused_logging_to(log(), &["0", "--admin-port", &taken]).status.code(), Some(1));
+    let mut node = Node::start_logging_to(log(), &["0"]);
+    harm(&node, b"POST debug/panic");
+    let (code, took, _) = node.wait();
+    assert_eq!(code, Some(70));
+    assert!(took < STOP_TIME_MAX, "{took:?}");
+}
+
+#[test]
+fn too_few_open_files_are_refused_in_one_line() {
+    for limit in [12, 20, 56] {
+        let output = refused_with_files(limit, &["0", "--threads", "2"]);
+        let reason = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{reason}");
+        let expected = format!(
+            "trellis: the hard limit on open files, {limit}, is too low: with 2 threads at least 57 are needed\n"
+        );
+        assert_eq!(reason, expected);
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
 use crate::cluster::membership::{Member, REPLICATE_TO_ALL};
 use crate::cluster::sync::Planner;
 use crate::config::{Config, Eviction, Replication as Copies};
-use crate::net::{self, Listener, Net, Stream, Udp};
+use crate::net::{self, Listener, Net, SocketFile, Stream, Udp};
 use crate::storage::{Leases, Store, StoreConfig};
 
 use super::clock::Clock;
@@ -101,7 +101,7 @@ pub struct Node {
     /// Where clients and peers reach it.
     pub address: SocketAddr,
     arbiters: Vec<Arbiter>,
-    unix: Option<std::path::PathBuf>,
+    unix: Option<SocketFile>,
 }
 
 /// One place where actors live.
@@ -189,17 +189,18 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
         .collect();
     handles.connections.set(connections.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
     actix::spawn(accept(listener, connections.clone(), handles.census.clone()));
-    if let Some(unix) = unix {
-        actix::spawn(accept(unix, connections, handles.census.clone()));
-    }
-    Ok(Node { handles, address, arbiters, unix: config.unix.clone() })
+    let unix = unix.map(|(listener, file)| {
+        actix::spawn(accept(listener, connections, handles.census.clone()));
+        file
+    });
+    Ok(Node { handles, address, arbiters, unix })
 }
 
 /// Everything a node listens on but the admin endpoint.
 struct Bound {
     listener: Listener,
     udp: Udp,
-    unix: Option<Listener>,
+    unix: Option<(Listener, SocketFile)>,
     address: SocketAddr,
 }
 
@@ -446,10 +447,10 @@ impl Node {
         }
         tokio::time::sleep(GRACE).await;
         parts.extend(join(self.arbiters).await);
-        if let Some(path) = self.unix
-            && let Err(error) = std::fs::remove_file(&path)
+        if let Some(file) = self.unix
+            && let Err(error) = file.remove()
         {
-            tracing::warn!(path = %path.display(), %error, "the unix socket stays behind");
+            tracing::warn!(%error, "the unix socket stays behind");
         }
         if parts.is_empty() { Ok(()) } else { Err(Hung { parts }) }
     }

@@ -1,6 +1,11 @@
-//! What the operating system says of this process: memory and processor time, from `/proc`. Zeros where there is no `/proc`.
+//! What is true of the whole process, whichever of its parts asks: memory and processor time as the operating system says in `/proc`, zeros
+//! where there is no `/proc`; and what became of its log.
 
 use std::fs;
+use std::sync::atomic::AtomicU64;
+
+/// Log lines that were dropped because nobody read them or they could not be written.
+pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Memory and processor time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -79,6 +79,7 @@ impl Report {
         let sync = sync.into_iter().next().unwrap_or_default();
         counters.merge(&sync.counters);
         counters.add(Counter::AcceptsFailed, handles.census.accepts_failed.load(Ordering::Relaxed));
+        counters.add(Counter::LogLinesDropped, super::process::LOG_LINES_DROPPED.load(Ordering::Relaxed));
         Self {
             view: handles.view.load_full(),
             counters,

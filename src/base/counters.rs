@@ -131,6 +131,8 @@ counters! {
     MembershipPulls => "membership_pulls",
     /// Membership exchanges put off because too many were under way.
     MembershipPullsPutOff => "membership_pulls_put_off",
+    /// Log lines dropped because nobody read them or they could not be written.
+    LogLinesDropped => "log_lines_dropped",
 }
 
 /// One owner's counts.

@@ -1,6 +1,7 @@
 //! The node's process: settings, logging, then the node until it stops. Decides nothing but the exit code. Tested in `tests/options.rs`
 //! and `tests/process.rs`.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use tokio::sync::Notify;
 use trellis::actors::clock::Clock;
 use trellis::actors::node::{self, Node, World};
 use trellis::config::{AdminPort, Config};
-use trellis::net::{Net, PlainListener, descriptors};
+use trellis::net::descriptors::{self, TooFew};
+use trellis::net::{Net, PlainListener};
 use trellis::{admin, options, telemetry};
 
 #[global_allocator]
@@ -25,6 +27,9 @@ const INTERNAL_FAULT: u8 = 70;
 /// Longest wait for the admin endpoint to close.
 const ADMIN_STOP_MAX: Duration = Duration::from_millis(500);
 
+/// Longest wait at the end for the log to be written: whoever should read it may do so no more.
+const LOG_FLUSH_MAX: Duration = Duration::from_millis(200);
+
 /// Woken by a panic anywhere: an actor that is gone can't be replaced, so the node stops.
 static FAULT: OnceLock<Notify> = OnceLock::new();
 
@@ -34,7 +39,8 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(error.report()),
     };
     if let Err(error) = telemetry::init(config.log_format) {
-        eprintln!("trellis: {error}");
+        // Nothing is left to do when standard error is gone.
+        let _ = writeln!(io::stderr(), "trellis: {error}");
         return ExitCode::from(BAD_SETTINGS);
     }
     #[cfg(target_os = "linux")]
@@ -42,26 +48,41 @@ fn main() -> ExitCode {
         // Huge pages round every small allocation pool up to 2 MiB: 16 MiB more for an idle node, 60 KiB more for an idle connection.
         tracing::warn!(%error, "huge pages stay on: the node will use more memory than it accounts for");
     }
-    fit_connections(&mut config);
+    if let Err(error) = fit_connections(&mut config) {
+        telemetry::say(format_args!("trellis: {error}"));
+        telemetry::flush(LOG_FLUSH_MAX);
+        return ExitCode::from(COULD_NOT_START);
+    }
     if config.refuses_large_values() {
         tracing::warn!(
             "max-memory divided by threads is less than max-value-size: a value above its thread's part gets OOM"
         );
     }
     let fault = FAULT.get_or_init(Notify::new);
-    let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
         fault.notify_one();
+        let thread = std::thread::current();
+        telemetry::say(format_args!("thread '{}' {panic}", thread.name().unwrap_or_default()));
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            telemetry::say(trace);
+        }
+        // A panic of the main thread is its end.
+        telemetry::flush(LOG_FLUSH_MAX);
     }));
-    node::block_on(run(config, fault))
+    let code = node::block_on(run(config, fault));
+    telemetry::flush(LOG_FLUSH_MAX);
+    code
 }
 
 /// Makes room for the clients that may connect, or takes fewer: out of descriptors, a node reaches its peers no more.
-fn fit_connections(config: &mut Config) {
+fn fit_connections(config: &mut Config) -> Result<(), TooFew> {
     let fit = match descriptors::raise() {
-        Ok(limit) => descriptors::clients(limit),
-        Err(error) => return tracing::warn!(%error, "the limit on open files is as it was"),
+        Ok(limit) => descriptors::clients(limit, config.threads)?,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files is as it was");
+            return Ok(());
+        }
     };
     if fit < config.connections_max {
         let wanted = std::mem::replace(&mut config.connections_max, fit);
@@ -71,6 +92,7 @@ fn fit_connections(config: &mut Config) {
             "fewer clients than asked for: the hard limit on open files is low"
         );
     }
+    Ok(())
 }
 
 async fn run(config: Config, fault: &Notify) -> ExitCode {
@@ -86,7 +108,7 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
     let (node, admin) = match started.await {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("trellis: {error}");
+            telemetry::say(format_args!("trellis: {error}"));
             return ExitCode::from(COULD_NOT_START);
         }
     };
@@ -113,7 +135,10 @@ fn admin_listener(config: &Config) -> io::Result<Option<PlainListener>> {
     };
     let address = SocketAddr::new(config.host, port);
     let bound = PlainListener::bind(address);
-    bound.map(Some).map_err(|error| io::Error::other(format!("cannot listen on admin {address}: {error}")))
+    let named = |error: io::Error| {
+        format!("cannot listen on admin {address}: {error}; --admin-port takes another, or 0 for none")
+    };
+    bound.map(Some).map_err(|error| io::Error::other(named(error)))
 }
 
 /// The ready line, the only thing on standard output.
@@ -127,17 +152,20 @@ fn announce(config: &Config, node: &Node, admin_port: Option<u16>) -> io::Result
     if let Some(path) = &config.unix {
         line.push_str(&format!(" unix={}", path.display()));
     }
-    let mut out = io::stdout().lock();
-    // Whoever started the node may not listen; that is no reason to stop.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-    Ok(())
+    let tell = move || {
+        let mut out = io::stdout().lock();
+        // Whoever started the node may not listen; that is no reason to stop.
+        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    };
+    // Nor is it one to wait.
+    std::thread::Builder::new().name("ready line".into()).spawn(tell).map(drop)
 }
 
 /// Waits for a reason to stop, and says with which code.
 async fn wait(fault: &Notify) -> ExitCode {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
-        eprintln!("trellis: cannot listen for signals");
+        telemetry::say("trellis: cannot listen for signals");
         return ExitCode::from(COULD_NOT_START);
     };
     tokio::select! {

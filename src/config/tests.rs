@@ -150,8 +150,12 @@ fn memory_and_values_are_sizes() {
     let refuses = |memory: &str, threads: &str| {
         with(|s| (s.max_memory, s.threads) = (text(memory), text(threads))).unwrap().refuses_large_values()
     };
+    assert_eq!(with(|s| s.max_value_size = text("64kb")).unwrap().value_bytes_max, limits::KEY_BYTES_MAX);
+    let error = with(|s| (s.max_memory, s.threads) = (text("4mb"), text("5"))).unwrap_err().to_string();
+    assert!(error.starts_with("max-memory (4194304 bytes) is less than 1mb for each of the threads (5)"), "{error}");
+    assert!(with(|s| (s.max_memory, s.threads) = (text("4mb"), text("4"))).is_ok());
     assert!(refuses("100mb", "2") && !refuses("128mb", "2") && !refuses("0", "2"));
-    for bad in ["0", "513mb", "big"] {
+    for bad in ["0", "1", "65535", "513mb", "big"] {
         assert!(with(|s| s.max_value_size = text(bad)).is_err(), "{bad}");
     }
 }

@@ -5,9 +5,27 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Kept for what must go on when clients take all the rest: links from and to peers, those who have not said who they are, the admin
-/// endpoint, listeners, files.
-const RESERVED: u64 = 1024;
+/// What a node has open before anybody connects, but for its threads: standard streams, listeners, signals, the runtimes of the main
+/// thread, of liveness and of the admin endpoint. Measured 22, and a few for files that are read in passing.
+const OWN: u64 = 32;
+/// What the runtime of one more data thread has open.
+const OWN_PER_THREAD: u64 = 4;
+/// Least that is kept for others than clients for each data thread: links from and to two peers, and whoever has not said who it is.
+const OTHERS_PER_THREAD: u64 = 8;
+/// Kept for them where there is plenty.
+const OTHERS: u64 = 1024;
+
+/// There are too few for a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hard limit on open files, {limit}, is too low: with {threads} threads at least {least} are needed")]
+pub struct TooFew {
+    /// How many there are.
+    pub limit: u64,
+    /// Data threads there would be.
+    pub threads: usize,
+    /// How many would do.
+    pub least: u64,
+}
 
 /// Raises the soft limit on open files to the hard one, and says what it is then. The soft one is low for the sake of programs that use
 /// `select`, which this one does not.
@@ -22,10 +40,20 @@ pub fn raise() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// Clients that `descriptors` are enough for: all but a reserve, or but a quarter where there are few.
-pub fn clients(descriptors: u64) -> usize {
-    let clients = descriptors - RESERVED.min(descriptors / 4);
-    usize::try_from(clients).unwrap_or(usize::MAX).max(1)
+/// Clients that `limit` descriptors are enough for on a node with so many data threads: what is left by the node itself, but for a quarter
+/// of it, or 1024 where that is less, for peers and the admin endpoint, which must be served when clients take all the rest.
+///
+/// # Errors
+/// [`TooFew`] when that is not even one.
+pub fn clients(limit: u64, threads: usize) -> Result<usize, TooFew> {
+    let (own, others) = (OWN + OWN_PER_THREAD * threads as u64, OTHERS_PER_THREAD * threads as u64);
+    let least = own + others + 1;
+    if limit < least {
+        return Err(TooFew { limit, threads, least });
+    }
+    let left = limit - own;
+    let clients = left - others.max(OTHERS.min(left / 4));
+    Ok(usize::try_from(clients).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -34,6 +62,10 @@ mod tests {
 
     #[test]
     fn clients_leave_descriptors_for_peers_and_files() {
-        assert_eq!([1, 100, 1024, 4096, 1 << 20].map(clients), [1, 75, 768, 3072, (1 << 20) - 1024]);
+        let fit = [57, 64, 1024, 1 << 20].map(|limit| clients(limit, 2));
+        assert_eq!(fit, [Ok(1), Ok(8), Ok(738), Ok((1 << 20) - 40 - 1024)]);
+        assert_eq!(clients(1024, 64), Ok(1024 - 32 - 64 * 12));
+        assert_eq!(clients(56, 2), Err(TooFew { limit: 56, threads: 2, least: 57 }));
+        assert!(clients(0, 256).is_err());
     }
 }

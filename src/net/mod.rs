@@ -9,7 +9,7 @@ pub mod write;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -116,7 +116,7 @@ impl Net {
 /// # Errors
 /// `AddrInUse` if something answers there or a file of another kind is in the way; else those of `connect` and `bind`. Nothing is removed
 /// then.
-pub fn listen_unix(path: &Path) -> io::Result<Listener> {
+pub fn listen_unix(path: &Path) -> io::Result<(Listener, SocketFile)> {
     use std::os::unix::fs::FileTypeExt;
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
@@ -131,7 +131,37 @@ pub fn listen_unix(path: &Path) -> io::Result<Listener> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    UnixListener::bind(path).map(Listener::Unix)
+    let listener = UnixListener::bind(path).map(Listener::Unix)?;
+    Ok((listener, SocketFile::at(path)?))
+}
+
+/// The file of a Unix socket, as it was when it was bound. Its number is nobody else's as long as the socket is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Removes the file, while the socket is open, unless it has gone or another has taken its place.
+    ///
+    /// # Errors
+    /// Those of `lstat` and `unlink`, but for a file that is not there.
+    pub fn remove(&self) -> io::Result<()> {
+        match Self::at(&self.path) {
+            Ok(found) if found == *self => std::fs::remove_file(&self.path),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Listener {
@@ -165,6 +195,20 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn only_the_file_of_the_own_socket_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let (_first, of_first) = listen_unix(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        of_first.remove().unwrap();
+        let (_second, of_second) = listen_unix(&path).unwrap();
+        of_first.remove().unwrap();
+        assert!(path.exists());
+        of_second.remove().unwrap();
+        assert!(!path.exists());
+    }
 
     #[tokio::test]
     async fn only_a_socket_that_refuses_is_taken_for_a_dead_ones() {

@@ -48,9 +48,13 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node with these arguments, the port first, and waits for its ready line.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child =
-            trellis(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the node can be started");
-        let (out, mut err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        Self::start_logging_to(Stdio::piped(), args)
+    }
+
+    /// The same with another standard error; what goes there is not in [`Node::log`].
+    pub(crate) fn start_logging_to(log: impl Into<Stdio>, args: &[&str]) -> Self {
+        let mut child = trellis(args).stdout(Stdio::piped()).stderr(log).spawn().expect("the node can be started");
+        let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take());
         let (to, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
@@ -59,7 +63,7 @@ impl Node {
         });
         let log = std::thread::spawn(move || {
             let mut text = String::new();
-            let _ = err.read_to_string(&mut text);
+            let _ = err.map(|mut err| err.read_to_string(&mut text));
             text
         });
         let Ok(ready) = lines.recv_timeout(DEADLINE) else {
@@ -146,7 +150,20 @@ impl Drop for Node {
 
 /// What became of a node that should not start.
 pub(crate) fn refused(args: &[&str]) -> Output {
-    trellis(args).output().expect("the node can be started")
+    refused_logging_to(Stdio::piped(), args)
+}
+
+/// The same with so few open files at the most.
+pub(crate) fn refused_with_files(limit: u32, args: &[&str]) -> Output {
+    let mut command = program("sh".as_ref());
+    let node = assert_cmd::cargo::cargo_bin!("trellis");
+    command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]).arg(node).args(args);
+    command.output().expect("a shell")
+}
+
+/// The same with another standard error.
+pub(crate) fn refused_logging_to(log: impl Into<Stdio>, args: &[&str]) -> Output {
+    trellis(args).stderr(log).output().expect("the node can be started")
 }
 
 /// Connects, with every read bounded.

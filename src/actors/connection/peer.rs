@@ -12,6 +12,7 @@ use crate::base::entry::Entry as Stored;
 use crate::base::hlc::Version;
 use crate::base::id::RequestId;
 use crate::base::level::Level;
+use crate::base::limits::REQUEST_TIMEOUT;
 use crate::base::op::Op;
 use crate::base::reply::{BUSY, ReplyRef, ReplySink, STOPPING, Wire};
 use crate::base::slot::{PARTITIONS, Partition};
@@ -121,6 +122,11 @@ fn send(work: &Work, message: &Message<'_>) {
     }
 }
 
+/// How long forwarded operations may take, and keep their permit: no client is answered later, whatever a peer says.
+fn patience(timeout_ms: u32) -> Duration {
+    Duration::from_millis(u64::from(timeout_ms)).min(REQUEST_TIMEOUT)
+}
+
 fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch, usize) {
     let mut ops = Vec::with_capacity(forward.ops.len());
     let mut requests = Vec::with_capacity(forward.ops.len());
@@ -129,7 +135,7 @@ fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch,
         ops.push(Op { key, act: op.act, value });
         requests.push((*sequence != 0).then_some(RequestId { router: forward.router, sequence: *sequence }));
     }
-    let deadline = door.handles.clock.monotonic() + Duration::from_millis(u64::from(forward.timeout_ms));
+    let deadline = door.handles.clock.monotonic() + patience(forward.timeout_ms);
     let batch = PeerBatch {
         ops,
         requests,
@@ -418,4 +424,14 @@ async fn command(door: &Rc<Door>, entry: &Rc<Entry>, level: Option<Level>, args:
         execute::batch(door, entry, &mut vec![args], &mut out).await;
     }
     out.copy_to_bytes(out.remaining())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_keeps_its_permit_no_longer_than_a_client_waits() {
+        assert_eq!([0, 20, u32::MAX].map(patience), [Duration::ZERO, Duration::from_millis(20), REQUEST_TIMEOUT]);
+    }
 }

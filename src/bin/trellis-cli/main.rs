@@ -7,6 +7,7 @@ mod arguments;
 mod ask;
 mod show;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -55,7 +56,8 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough of it.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            // The exit code says it as well, to whoever has no standard error.
+            let _ = writeln!(std::io::stderr(), "{failure}");
             ExitCode::from(failure.exit_code())
         }
     }
