@@ -83,6 +83,31 @@ fn a_node_serves_before_its_seeds_answer() {
     assert!(body["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{body}");
 }
 
+/// What a node that is not ready gives as its reason, once that holds `words`.
+fn reason_of(node: &Node, words: &str) -> String {
+    until(words, || {
+        let (status, body) = node.http("GET", "/health/ready");
+        assert_eq!(status, 503, "{body}");
+        let body: Json = serde_json::from_str(&body).expect("JSON");
+        body["reason"].as_str().filter(|reason| reason.contains(words)).map(str::to_owned)
+    })
+}
+
+#[test]
+fn seeds_that_do_not_answer_are_named_where_people_look() {
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let mut node = Node::start(&["0", &nobody.to_string(), "host.invalid:5000"]);
+    let reason = reason_of(&node, "refused");
+    assert!(reason.starts_with(&format!("no seed answers yet: {nobody} (Connection refused")), "{reason}");
+    assert!(reason.contains("host.invalid:5000 (not found: "), "{reason}");
+    assert_eq!(node.json("/v1/status")["not_ready"], reason);
+    node.signal("TERM");
+    assert_eq!(node.wait().0, Some(0));
+    let log = node.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("WARN") && line.contains("seed")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(&reason), "{log}");
+}
+
 #[test]
 fn what_a_node_took_before_its_seed_answered_is_the_clusters_afterwards() {
     let seed = Node::start(&["0"]);

@@ -160,7 +160,8 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     let (local, sync) = start_data(config, world, &data, &identity, (&view, planner), &ring, &draw);
     let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
     let (seeds, to, time) = (config.seeds.clone(), ring.clone(), (world.clock, world.clock.monotonic()));
-    let gossip = liveness.start(move |_| GossipActor::new(gossip, time, world.net, udp, to, seeds));
+    let own = identity.clone();
+    let gossip = liveness.start(move |_| GossipActor::new(gossip, time, own, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
     for replication in &local.replications {
         replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });

@@ -103,6 +103,7 @@ fn status(handles: &Handles, report: &Report) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ms": report.uptime_ms,
         "state": report.state(),
+        "not_ready": report.not_ready(),
         "ring_epoch": report.view.epoch,
         "members": members(&report.view),
         "keys": report.store.keys,

@@ -49,7 +49,8 @@ pub struct Client {
     stream: Stream,
     buf: BytesMut,
     frame_bytes_max: usize,
-    welcomed: bool,
+    /// Who welcomed us.
+    node: Option<String>,
     asked: u64,
 }
 
@@ -64,7 +65,7 @@ impl Client {
         frame::encode(&Message::Hello(Hello { cluster, peer: None }), &mut greeting);
         stream.write_all(&greeting).await.map_err(ClientError::Unreachable)?;
         let buf = BytesMut::with_capacity(READ_CHUNK_BYTES);
-        Ok(Self { stream, buf, frame_bytes_max: FRAME_BYTES_MAX, welcomed: false, asked: 0 })
+        Ok(Self { stream, buf, frame_bytes_max: FRAME_BYTES_MAX, node: None, asked: 0 })
     }
 
     /// Takes no frame longer than `bytes`.
@@ -73,12 +74,14 @@ impl Client {
         Self { frame_bytes_max: bytes, ..self }
     }
 
-    /// Waits at most `timeout` for the node's welcome. [`ask`](Self::ask) does it too; this is for those who want to know sooner.
+    /// Waits at most `timeout` for the node's welcome, and says which node it is. [`ask`](Self::ask) does it too; this is for those who want
+    /// to know sooner.
     ///
     /// # Errors
     /// Any but `Failed`. Nothing was asked.
-    pub async fn await_welcome(&mut self, timeout: Duration) -> Result<(), ClientError> {
-        within(timeout, self.welcome()).await
+    pub async fn await_welcome(&mut self, timeout: Duration) -> Result<&str, ClientError> {
+        within(timeout, self.welcome()).await?;
+        Ok(self.node.as_deref().unwrap_or_default())
     }
 
     /// Asks, and gives the answer to `read`, which takes what it wants of it, or nothing if that is no answer to such a question.
@@ -112,10 +115,10 @@ impl Client {
     }
 
     async fn welcome(&mut self) -> Result<(), ClientError> {
-        if !self.welcomed {
+        if self.node.is_none() {
             let payload = self.frame().await?;
             match frame::decode(&payload)? {
-                Message::Welcome(_) => self.welcomed = true,
+                Message::Welcome(welcome) => self.node = Some(welcome.node.to_owned()),
                 Message::Refused { reason } => return Err(ClientError::Refused(reason.to_owned())),
                 _ => return Err(ClientError::Protocol("no welcome".into())),
             }
@@ -184,7 +187,7 @@ mod tests {
         let (address, serve) = node(vec![WELCOME, answer(1, Answer::Pong), answer(2, Answer::Count(7))]).await;
         let asked = async {
             let mut client = Client::connect(Net::Os, address, "trellis", SOON).await.unwrap();
-            client.await_welcome(SOON).await.unwrap();
+            assert_eq!(client.await_welcome(SOON).await.unwrap(), "a");
             client.ask(Ask::Ping, SOON, |_| Some(())).await.unwrap();
             let count = |answer: Answer<'_>| if let Answer::Count(n) = answer { Some(n) } else { None };
             client.ask(Ask::Count(&[]), SOON, count).await.unwrap()
@@ -220,7 +223,7 @@ mod tests {
         let (address, serve) = node(vec![]).await;
         let silent = async {
             let mut client = Client::connect(Net::Os, address, "trellis", SOON).await.unwrap();
-            client.await_welcome(Duration::from_millis(20)).await
+            client.await_welcome(Duration::from_millis(20)).await.map(str::to_owned)
         };
         assert!(matches!(tokio::join!(silent, serve).0, Err(ClientError::Timeout)));
         // Its listener is gone with the node.

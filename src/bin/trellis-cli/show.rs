@@ -18,7 +18,8 @@ pub(crate) fn status(page: &Json, keys: Option<i64>) -> String {
     fact("node", text(&page["node_id"]));
     fact("cluster", text(&page["cluster"]));
     fact("version", text(&page["version"]));
-    fact("state", text(&page["state"]));
+    let reason = page["not_ready"].as_str().map_or_else(String::new, |reason| format!(", {reason}"));
+    fact("state", format!("{}{reason}", text(&page["state"])));
     fact("up", page["uptime_ms"].as_u64().map_or("-".into(), uptime));
     fact("ring epoch", text(&page["ring_epoch"]));
     fact("keys", format!("{} in the cluster, {} here", text(&keys.into()), text(&page["keys"])));
