@@ -181,7 +181,8 @@ fn an_unreachable_server_is_one_line_and_exit_code_3() {
 fn what_the_server_refuses_exits_with_1() {
     let node = Node::start(&["0", "--cluster-name", "other", "--max-value-size", "1mb"]);
     let at = node.main.as_str();
-    expect(&cli(at, "get k"), 1, "", &format!("{at} refused: another cluster name\n"));
+    let names = "another cluster name: `trellis` where this is `other`; try --cluster-name";
+    expect(&cli(at, "get k"), 1, "", &format!("{at} refused: {names}\n"));
     expect(&cli(at, "get k --cluster-name other"), 1, "", "key not found\n");
     expect(&cli(at, "--cluster-name other forget nobody"), 1, "", "no such member\n");
     let large = cli_with(at, &[b"--cluster-name", b"other", b"put", b"k", b"-"], &vec![b'x'; 1024 * 1024 + 1]);

@@ -109,6 +109,20 @@ fn seeds_that_do_not_answer_are_named_where_people_look() {
 }
 
 #[test]
+fn a_node_with_another_cluster_name_says_both_names_and_so_does_its_seed() {
+    let mut seed = Node::start(&["0", "--cluster-name", "right"]);
+    let mut node = Node::start(&["0", &seed.main, "--cluster-name", "wrong"]);
+    let reason = reason_of(&node, "another cluster name: `wrong` where this is `right`");
+    assert!(reason.contains(&seed.main), "{reason}");
+    for node in [&mut node, &mut seed] {
+        node.signal("TERM");
+        assert_eq!(node.wait().0, Some(0));
+        let log = node.log();
+        assert!(log.contains("`wrong` where this is `right`"), "{log}");
+    }
+}
+
+#[test]
 fn what_a_node_took_before_its_seed_answered_is_the_clusters_afterwards() {
     let seed = Node::start(&["0"]);
     seed.signal("STOP");

@@ -168,7 +168,10 @@ impl GossipActor {
                     Refusal::Cluster => Counter::DatagramsCluster,
                     Refusal::Full => Counter::MembersRefused,
                 });
-                if log {
+                if log && refusal == Refusal::Cluster {
+                    // A datagram has but the fingerprint of its cluster's name; the names meet when that node asks over TCP why.
+                    tracing::warn!(%from, ours = %self.identity.cluster, "datagram refused: from another cluster name");
+                } else if log {
                     tracing::warn!(%from, reason = ?refusal, "datagram refused");
                 }
             }
