@@ -228,6 +228,7 @@ fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
         let table = shown(&cli(&at[0], "status"));
         (row(&table, &gone)[3] == "down").then_some(())
     });
+    assert_eq!(row(&shown(&cli(&at[0], "ring key:1")), &gone)[2..], ["down", "unknown"]);
     for n in (0..12).filter(|n| *n != 3) {
         expect(&cli(&at[n % 2], &format!("get key:{n} --consistency quorum")), 0, &format!("value:{n}"), "");
     }

@@ -83,7 +83,7 @@ pub(crate) fn replicas(page: &Json) -> String {
         let holds = match replica["holds"].as_bool() {
             Some(true) => "complete",
             Some(false) => "syncing",
-            None => "-",
+            None => "unknown",
         };
         table.add_row([text(&replica["id"]), text(&replica["address"]), text(&replica["state"]), holds.into()]);
     }
@@ -169,6 +169,19 @@ mod tests {
         let shown = words(shares(&json!([])));
         assert_eq!(shown, "ring epoch - MEMBER ADDRESS STATE ZONE WEIGHT PARTITIONS FIRST FOR SHARE");
         assert_eq!(words(replicas(&json!("x"))), "slot -, partition - REPLICA ADDRESS STATE HOLDS");
+    }
+
+    #[test]
+    fn only_of_the_living_is_it_said_what_they_hold() {
+        let replica = |id: &str, state: &str, holds: Json| json!({ "id": id, "address": "h:1", "state": state, "holds": holds });
+        let list = [
+            replica("a", "alive", true.into()),
+            replica("b", "alive", false.into()),
+            replica("c", "down", Json::Null),
+        ];
+        let shown = replicas(&json!({ "slot": 1, "partition": 0, "replicas": list }));
+        let last: Vec<&str> = shown.lines().skip(3).filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(last, ["complete", "syncing", "unknown"]);
     }
 
     #[test]
