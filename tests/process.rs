@@ -123,6 +123,21 @@ fn a_node_with_another_cluster_name_says_both_names_and_so_does_its_seed() {
 }
 
 #[test]
+fn two_nodes_under_one_id_both_say_so() {
+    let mut first = Node::start(&["0", "--node-id", "a"]);
+    let mut second = Node::start(&["0", &first.main, "--node-id", "a"]);
+    let reason = reason_of(&second, "another process uses this node's id");
+    assert!(reason.ends_with(&first.main), "{reason}");
+    assert_eq!(first.http("GET", "/health/ready").0, 200);
+    for node in [&mut first, &mut second] {
+        node.signal("TERM");
+        assert_eq!(node.wait().0, Some(0));
+        let log = node.log();
+        assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("uses this node's id")), "{log}");
+    }
+}
+
+#[test]
 fn what_a_node_took_before_its_seed_answered_is_the_clusters_afterwards() {
     let seed = Node::start(&["0"]);
     seed.signal("STOP");

@@ -29,6 +29,8 @@ const DATAGRAMS_PER_TURN: usize = 64;
 /// Seeds are looked up anew this often, as names move, and more often while nobody was found.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
 const RESOLVE_EVERY_ALONE: Duration = Duration::from_secs(1);
+/// Another process under this node's id is reported about every ten seconds while it lives; after thrice that it is gone.
+const TWIN_GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// A link to that member broke: look at it now.
 #[derive(Message, Debug)]
@@ -85,6 +87,8 @@ pub struct GossipActor {
     ring: Addr<RingActor>,
     seeds: Vec<String>,
     watch: SeedWatch,
+    /// Another process under this node's id, and when it was heard.
+    twin: Option<(SocketAddr, Instant)>,
     timer: Option<(Instant, SpawnHandle)>,
     counters: Counters,
     /// Datagrams that the writer task could not send.
@@ -114,6 +118,7 @@ impl GossipActor {
             ring,
             seeds,
             watch: SeedWatch::default(),
+            twin: None,
             timer: None,
             counters: Counters::default(),
             unsent: Rc::default(),
@@ -177,7 +182,18 @@ impl GossipActor {
             }
             Effect::Twin { address, incarnation } => {
                 tracing::error!(%address, incarnation, "another process uses this node's id");
+                self.twin = Some((address, self.clock.monotonic()));
             }
+        }
+    }
+
+    /// Why this node knows no other, where it should.
+    fn alone(&self) -> Option<String> {
+        let now = self.clock.monotonic();
+        let twin = self.twin.filter(|(_, heard)| now.saturating_duration_since(*heard) < TWIN_GONE_AFTER);
+        match twin {
+            Some((address, _)) => Some(format!("another process uses this node's id: {address}")),
+            None => self.watch.alone(),
         }
     }
 
@@ -335,7 +351,7 @@ impl Handler<AskStats> for GossipActor {
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
         let mut counters = self.counters.clone();
         counters.add(Counter::DatagramsUnsent, self.unsent.get());
-        MessageResult(GossipStats { counters, alone: self.watch.alone() })
+        MessageResult(GossipStats { counters, alone: self.alone() })
     }
 }
 
