@@ -27,6 +27,8 @@ pub const TOKENS_PER_MEMBER_MAX: u64 = 65_536;
 pub const HEARTBEAT_MS: RangeInclusive<u64> = 40..=600_000;
 /// Failure timeouts there may be, in milliseconds: longer than the jitter of a busy machine, shorter than anyone's patience.
 pub const FAILURE_MS: RangeInclusive<u64> = 200..=3_600_000;
+/// Clients at once unless told otherwise.
+pub const CONNECTIONS_DEFAULT: usize = 20_000;
 /// Seeds that may be named. One that answers is enough.
 pub const SEEDS_MAX: usize = 128;
 /// `sun_path` of Linux without its closing zero.
@@ -257,7 +259,7 @@ impl Config {
             memory_bytes_max: or("max-memory", &s.max_memory, 0, SIZE, parse_size).map(|n| (n > 0).then_some(n))?,
             eviction: or("eviction", &s.eviction, Eviction::Lru, "lru or none", eviction)?,
             value_bytes_max: value_bytes_max(s.max_value_size.as_deref())?,
-            connections_max: number_or("max-connections", &s.max_connections, 20_000, 1..=1_000_000)?,
+            connections_max: number_or("max-connections", &s.max_connections, CONNECTIONS_DEFAULT, 1..=1_000_000)?,
             client_timeout: or("client-timeout", &s.client_timeout, Duration::ZERO, DURATION, parse_duration)
                 .map(some)?,
             threads: number_or("threads", &s.threads, cores.clamp(1, 256), 1..=256)?,

@@ -171,6 +171,10 @@ fn signals_stop_it_in_order_whoever_is_connected() {
         drop(idle);
         let log = node.log();
         assert!(!log.contains("panic") && !log.contains('\u{1b}'), "{log}");
+        let own = [format!("stopping (SIG{signal})"), "stopped".into()];
+        let said = |line: &String| log.lines().any(|logged| logged.contains("INFO") && logged.ends_with(line.as_str()));
+        assert!(own.iter().all(said), "{log}");
+        assert!(!log.to_lowercase().contains("actix") && !log.contains("workers"), "{log}");
     }
 }
 

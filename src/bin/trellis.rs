@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use trellis::actors::clock::Clock;
 use trellis::actors::node::{self, Node, World};
-use trellis::config::{AdminPort, Config};
+use trellis::config::{AdminPort, CONNECTIONS_DEFAULT, Config};
 use trellis::net::{Net, PlainListener, descriptors};
 use trellis::{admin, options, telemetry};
 
@@ -65,11 +65,16 @@ fn fit_connections(config: &mut Config) {
     };
     if fit < config.connections_max {
         let wanted = std::mem::replace(&mut config.connections_max, fit);
-        tracing::warn!(
-            wanted,
-            max_connections = fit,
-            "fewer clients than asked for: the hard limit on open files is low"
-        );
+        if wanted == CONNECTIONS_DEFAULT {
+            // Nobody asked for so many.
+            tracing::info!(max_connections = fit, "the hard limit on open files allows this many clients");
+        } else {
+            tracing::warn!(
+                wanted,
+                max_connections = fit,
+                "fewer clients than asked for: the hard limit on open files is low"
+            );
+        }
     }
 }
 
@@ -97,7 +102,10 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
         tracing::error!("the admin endpoint did not stop in time");
     }
     match node.stop().await {
-        Ok(()) => code,
+        Ok(()) => {
+            tracing::info!("stopped");
+            code
+        }
         Err(hung) => {
             tracing::error!(%hung, "internal fault: stopped out of order");
             ExitCode::from(INTERNAL_FAULT)
@@ -141,8 +149,14 @@ async fn wait(fault: &Notify) -> ExitCode {
         return ExitCode::from(COULD_NOT_START);
     };
     tokio::select! {
-        _ = interrupt.recv() => ExitCode::SUCCESS,
-        _ = terminate.recv() => ExitCode::SUCCESS,
+        _ = interrupt.recv() => {
+            tracing::info!("stopping (SIGINT)");
+            ExitCode::SUCCESS
+        }
+        _ = terminate.recv() => {
+            tracing::info!("stopping (SIGTERM)");
+            ExitCode::SUCCESS
+        }
         () = fault.notified() => {
             tracing::error!("internal fault: stopping");
             ExitCode::from(INTERNAL_FAULT)
