@@ -238,6 +238,15 @@ fn a_port_in_use_is_named_and_exits_with_1() {
         let line = reason.lines().find(|line| line.starts_with("trellis: ")).unwrap_or_default();
         assert!(line.contains(&address.to_string()) && line.contains("in use"), "{args:?}: {reason}");
     }
+    // With both in use, as where the same command runs already, it is the main port that is told.
+    let taken_too = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port_too = taken_too.local_addr().expect("bound").port().to_string();
+    let output = refused(&[&port, "--admin-port", &port_too]);
+    let reason = String::from_utf8(output.stderr).expect("text");
+    assert!(reason.contains(&format!("cannot listen on tcp {address}")), "{reason}");
+    let output = refused(&["0", "--admin-port", &port]);
+    let reason = String::from_utf8(output.stderr).expect("text");
+    assert!(reason.contains("--admin-port takes another"), "{reason}");
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound");
     let output = refused(&[&address.port().to_string(), "--admin-port", "0"]);

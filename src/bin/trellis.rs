@@ -80,10 +80,11 @@ fn fit_connections(config: &mut Config) {
 
 async fn run(config: Config, fault: &Notify) -> ExitCode {
     let started = async {
+        let bound = node::bind(&config, Net::Os).await.map_err(io::Error::other)?;
         let listener = admin_listener(&config)?;
         let port = listener.as_ref().map(PlainListener::local_addr).transpose()?.map(|address| address.port());
         let world = World { net: Net::Os, clock: Clock::os(), seed: rand::random(), threads: true };
-        let node = node::start(&config, world, port).await.map_err(io::Error::other)?;
+        let node = node::start(bound, &config, world, port).await.map_err(io::Error::other)?;
         let admin = listener.map(|listener| admin::serve(listener, node.handles.clone())).transpose()?;
         announce(&config, &node, port)?;
         Ok::<_, io::Error>((node, admin))
@@ -121,7 +122,8 @@ fn admin_listener(config: &Config) -> io::Result<Option<PlainListener>> {
     };
     let address = SocketAddr::new(config.host, port);
     let bound = PlainListener::bind(address);
-    bound.map(Some).map_err(|error| io::Error::other(format!("cannot listen on admin {address}: {error}")))
+    let reason = |error| format!("cannot listen on admin {address}: {error}; --admin-port takes another, 0 is none");
+    bound.map(Some).map_err(|error| io::Error::other(reason(error)))
 }
 
 /// The ready line, the only thing on standard output.
