@@ -37,6 +37,10 @@ fn main() -> ExitCode {
         eprintln!("trellis: {error}");
         return ExitCode::from(BAD_SETTINGS);
     }
+    let unknown = options::unknown_variables();
+    if !unknown.is_empty() {
+        tracing::warn!(names = unknown.join(" "), "these variables are no settings, see --help");
+    }
     #[cfg(target_os = "linux")]
     if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
         // Huge pages round every small allocation pool up to 2 MiB: 16 MiB more for an idle node, 60 KiB more for an idle connection.
