@@ -322,6 +322,13 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_readme_is_good() {
+        let (_, rest) = include_str!("../README.md").split_once("```toml\n").unwrap();
+        let config = with_file(rest.split_once("```").unwrap().0, &[]).unwrap();
+        assert_eq!((config.port, config.memory_bytes_max), (5000, Some(4 << 30)));
+    }
+
+    #[test]
     fn a_bad_file_is_refused_with_its_line() {
         for (text, reason) in [
             ("port = 1\nprot = 5", "line 2: unknown field `prot`"),
