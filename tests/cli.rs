@@ -178,6 +178,15 @@ fn an_unreachable_server_is_one_line_and_exit_code_3() {
 }
 
 #[test]
+fn the_admin_port_is_known_for_what_it_is() {
+    let node = Node::start(&["0"]);
+    let output = cli(&node.admin, "status");
+    let line = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), line.lines().count()), (Some(3), 1), "{line}");
+    assert!(line.contains(&node.admin) && line.contains("admin port"), "{line}");
+}
+
+#[test]
 fn what_the_server_refuses_exits_with_1() {
     let node = Node::start(&["0", "--cluster-name", "other", "--max-value-size", "1mb"]);
     let at = node.main.as_str();

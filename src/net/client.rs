@@ -29,6 +29,9 @@ pub enum ClientError {
     /// What answers there breaks the protocol. What was asked may have been done.
     #[error("not the native protocol: {0}")]
     Protocol(String),
+    /// It answers in HTTP. Nothing was done.
+    #[error("it speaks HTTP: this looks like the admin port, not the main port")]
+    Http,
     /// No answer in time. What was asked may have been done.
     #[error("no answer in time")]
     Timeout,
@@ -128,6 +131,9 @@ impl Client {
 
     async fn frame(&mut self) -> Result<Bytes, ClientError> {
         loop {
+            if self.node.is_none() && self.buf.starts_with(b"HTTP") {
+                return Err(ClientError::Http);
+            }
             if let Some(payload) = frame::cut(&mut self.buf, self.frame_bytes_max)? {
                 return Ok(payload);
             }
@@ -216,6 +222,22 @@ mod tests {
             let told = ping_against(script.clone()).await;
             assert!(matches!(told, Err(ClientError::Protocol(_))), "{script:?}: {told:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_http_is_known_for_what_it_is() {
+        let listener = Net::Os.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap().unwrap();
+        let serve = async {
+            let mut stream = Listener::accept(&listener).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let asked = async {
+            let mut client = Client::connect(Net::Os, address, "trellis", SOON).await.unwrap();
+            client.await_welcome(SOON).await.map(str::to_owned)
+        };
+        assert!(matches!(tokio::join!(asked, serve).0, Err(ClientError::Http)));
     }
 
     #[tokio::test]

@@ -103,6 +103,7 @@ fn server(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
     match port.and_then(|port| port.parse::<u16>().ok()) {
         Some(1..) => Ok(text.to_owned()),
+        _ if Command::has_subcommand(text) => Err(format!("the node comes first: trellis-cli HOST:PORT {text} ...")),
         _ => Err("expected host:port".into()),
     }
 }
@@ -150,6 +151,14 @@ mod tests {
             let Command::Put { value, .. } = parse(line).unwrap().command else { panic!("{line}") };
             assert_eq!(value, expected);
         }
+    }
+
+    #[test]
+    fn a_command_before_the_node_is_told_the_order() {
+        let told = parse("status localhost:5000").unwrap_err();
+        assert_eq!(told.exit_code(), 2);
+        assert!(told.to_string().contains("the node comes first: trellis-cli HOST:PORT status"), "{told}");
+        assert!(parse("nowhere localhost:5000").unwrap_err().to_string().contains("expected host:port"));
     }
 
     #[test]
