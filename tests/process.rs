@@ -128,7 +128,7 @@ fn two_nodes_under_one_id_both_say_so() {
     let mut second = Node::start(&["0", &first.main, "--node-id", "a"]);
     let reason = reason_of(&second, "another process uses this node's id");
     assert!(reason.ends_with(&first.main), "{reason}");
-    assert_eq!(first.http("GET", "/health/ready").0, 200);
+    until("the first is ready all the same", || (first.http("GET", "/health/ready").0 == 200).then_some(()));
     for node in [&mut first, &mut second] {
         node.signal("TERM");
         assert_eq!(node.wait().0, Some(0));

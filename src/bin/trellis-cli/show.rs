@@ -173,12 +173,10 @@ mod tests {
 
     #[test]
     fn only_of_the_living_is_it_said_what_they_hold() {
-        let replica = |id: &str, state: &str, holds: Json| json!({ "id": id, "address": "h:1", "state": state, "holds": holds });
-        let list = [
-            replica("a", "alive", true.into()),
-            replica("b", "alive", false.into()),
-            replica("c", "down", Json::Null),
-        ];
+        let replica =
+            |id: &str, state: &str, holds: Json| json!({ "id": id, "address": "h:1", "state": state, "holds": holds });
+        let list =
+            [replica("a", "alive", true.into()), replica("b", "alive", false.into()), replica("c", "down", Json::Null)];
         let shown = replicas(&json!({ "slot": 1, "partition": 0, "replicas": list }));
         let last: Vec<&str> = shown.lines().skip(3).filter_map(|line| line.split_whitespace().last()).collect();
         assert_eq!(last, ["complete", "syncing", "unknown"]);

@@ -90,7 +90,13 @@ impl Gossip {
     }
 
     /// A packet of the protocol: `header`, then `updates`; `whole` is both.
-    fn packet(&mut self, header: &Header<Identity>, updates: &[u8], whole: &[u8], stamp: Stamp) -> Result<Sender, Refusal> {
+    fn packet(
+        &mut self,
+        header: &Header<Identity>,
+        updates: &[u8],
+        whole: &[u8],
+        stamp: Stamp,
+    ) -> Result<Sender, Refusal> {
         if let Some(own) = self.own_name(&header.src) {
             return Ok(own);
         }
