@@ -149,6 +149,7 @@ fn bad_usage_exits_with_2_and_says_how() {
         "h:1 get k --cluster-name !",
         "nowhere get k",
         "h:99999 get k",
+        "status h:1",
     ] {
         let args: Vec<&str> = line.split(' ').filter(|arg| !arg.is_empty()).collect();
         let output = program(assert_cmd::cargo::cargo_bin!("trellis-cli")).args(&args).output().expect("it runs");
