@@ -27,6 +27,8 @@ pub const TOKENS_PER_MEMBER_MAX: u64 = 65_536;
 pub const HEARTBEAT_MS: RangeInclusive<u64> = 40..=600_000;
 /// Failure timeouts there may be, in milliseconds: longer than the jitter of a busy machine, shorter than anyone's patience.
 pub const FAILURE_MS: RangeInclusive<u64> = 200..=3_600_000;
+/// Clients at once unless told otherwise.
+pub const CONNECTIONS_DEFAULT: usize = 20_000;
 /// Seeds that may be named. One that answers is enough.
 pub const SEEDS_MAX: usize = 128;
 /// Least there may be as the longest value. The limit is one on every argument of a command, and keys are that long.
@@ -242,6 +244,11 @@ pub enum ConfigError {
     },
 }
 
+/// Names of all settings that have their meaning in this version, those of the file.
+pub fn available() -> impl Iterator<Item = &'static str> {
+    Settings::NAMES.iter().copied().filter(|name| !LATER.contains(name))
+}
+
 impl Config {
     /// Checks `settings` and fills in the defaults. `cores` is what the machine has, for `threads`.
     ///
@@ -269,9 +276,9 @@ impl Config {
             )?,
             consistency: or("consistency", &s.consistency, Level::One, "one, quorum or all", |t| t.parse().ok())?,
             memory_bytes_max: or("max-memory", &s.max_memory, 0, SIZE, parse_size).map(|n| (n > 0).then_some(n))?,
-            eviction: or("eviction", &s.eviction, Eviction::Lru, "lru or none", eviction)?,
+            eviction: or("eviction", &s.eviction, Eviction::Lru, EVICTION, eviction)?,
             value_bytes_max: value_bytes_max(s.max_value_size.as_deref())?,
-            connections_max: number_or("max-connections", &s.max_connections, 20_000, 1..=1_000_000)?,
+            connections_max: number_or("max-connections", &s.max_connections, CONNECTIONS_DEFAULT, 1..=1_000_000)?,
             client_timeout: or("client-timeout", &s.client_timeout, Duration::ZERO, DURATION, parse_duration)
                 .map(some)?,
             threads: number_or("threads", &s.threads, cores.clamp(1, 256), 1..=256)?,
@@ -334,8 +341,9 @@ impl Config {
 }
 
 const NAME: &str = "a name: 1 to 64 of a-z A-Z 0-9 . _ -";
-const SIZE: &str = "a size: bytes, or a number with kb, mb, gb or tb";
+const SIZE: &str = "a size: bytes, or a number with kb, mb, gb or tb (1024s), k, m or g (1000s)";
 const DURATION: &str = "a duration: 0, or a number with ms, s, m or h";
+const EVICTION: &str = "lru or none, by Redis's names allkeys-lru or noeviction";
 const REPLICATION: &str = "a number of copies from 1 to 255, or `all`";
 
 fn bad(name: &'static str, value: &str, expected: &'static str) -> ConfigError {
@@ -467,7 +475,12 @@ fn replication(text: &str) -> Option<Replication> {
 }
 
 fn eviction(text: &str) -> Option<Eviction> {
-    [("lru", Eviction::Lru), ("none", Eviction::Refuse)].into_iter().find(|(name, _)| *name == text).map(|(_, e)| e)
+    match text {
+        // The second names are those of Redis.
+        "lru" | "allkeys-lru" => Some(Eviction::Lru),
+        "none" | "noeviction" => Some(Eviction::Refuse),
+        _ => None,
+    }
 }
 
 fn log_format(text: &str) -> Option<LogFormat> {

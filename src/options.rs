@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use crate::config::{Config, ConfigError, Settings};
+use crate::config::{self, Config, ConfigError, Settings};
 
 /// A larger file is no configuration.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -114,6 +114,10 @@ struct Flags {
 const AFTER_HELP: &str = "Each option is also an environment variable (--node-id: TRELLIS_NODE_ID) and a key of the --config file \
 (node-id = \"a\");\nflags come first, then the environment, then the file. Durations: 500ms 60s 10m 2h. Sizes: bytes, 512kb 64mb 1gb.";
 
+/// Variables told of that nobody knows, and characters of each: they may be anything.
+const UNKNOWN_MAX: usize = 8;
+const UNKNOWN_CHARS_MAX: usize = 64;
+
 /// Why there is no [`Config`]. The text is what the user is shown.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
@@ -185,6 +189,31 @@ pub fn from_args(args: impl IntoIterator<Item = OsString>, cores: usize) -> Resu
     Ok(Config::new(&Settings::from(flags).over(file), cores)?)
 }
 
+/// Variables of this process that look like settings and are none, a few of them: most likely a slip of the pen.
+pub fn unknown_variables() -> Vec<String> {
+    unknown_among(std::env::vars_os().map(|(name, _)| name))
+}
+
+fn unknown_among(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let known = Flags::command();
+    let known: Vec<_> = known.get_arguments().filter_map(clap::Arg::get_env).collect();
+    let unknown = names.filter(|name| !known.contains(&name.as_os_str())).filter_map(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("TRELLIS_").then(|| name.escape_debug().take(UNKNOWN_CHARS_MAX).collect())
+    });
+    unknown.take(UNKNOWN_MAX).collect()
+}
+
+/// What is wrong with a file, in one line that offers only what works.
+fn complaint(message: &str) -> String {
+    match message.split_once(", expected one of ") {
+        Some((unknown, _)) if unknown.starts_with("unknown field ") => {
+            format!("{unknown}, there are: {}", config::available().collect::<Vec<_>>().join(", "))
+        }
+        _ => message.lines().collect::<Vec<_>>().join(", "),
+    }
+}
+
 fn read(path: &Path) -> Result<Settings, OptionsError> {
     let unreadable = |reason| OptionsError::Unreadable { path: path.to_owned(), reason };
     if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
@@ -194,8 +223,7 @@ fn read(path: &Path) -> Result<Settings, OptionsError> {
     toml::from_str(&text).map_err(|error| {
         let before = error.span().map_or(0, |span| span.start.min(text.len()));
         let line = 1 + text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
-        let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-        OptionsError::Malformed { path: path.to_owned(), line, reason }
+        OptionsError::Malformed { path: path.to_owned(), line, reason: complaint(error.message()) }
     })
 }
 
@@ -241,8 +269,6 @@ impl From<Flags> for Settings {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::config::{AdminPort, LogFormat, Replication};
 
@@ -297,6 +323,13 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_readme_is_good() {
+        let (_, rest) = include_str!("../README.md").split_once("```toml\n").unwrap();
+        let config = with_file(rest.split_once("```").unwrap().0, &[]).unwrap();
+        assert_eq!((config.port, config.memory_bytes_max), (5000, Some(4 << 30)));
+    }
+
+    #[test]
     fn a_bad_file_is_refused_with_its_line() {
         for (text, reason) in [
             ("port = 1\nprot = 5", "line 2: unknown field `prot`"),
@@ -312,6 +345,24 @@ mod tests {
         assert!(matches!(parse(&["1", "--config", "/does/not/exist"]), Err(OptionsError::Unreadable { .. })));
         let large = format!("# {}", "x".repeat(FILE_BYTES_MAX as usize));
         assert!(matches!(with_file(&large, &["1"]), Err(OptionsError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn an_unknown_setting_of_the_file_is_told_those_that_work() {
+        let error = with_file("maxmemory = 1", &["5000"]).unwrap_err().to_string();
+        assert!(error.contains("unknown field `maxmemory`, there are: port, host, "), "{error}");
+        assert!(error.contains("max-memory") && error.contains("seeds") && !error.contains("tls-cert"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_are_no_setting_are_found() {
+        let among = |names: &[&str]| unknown_among(names.iter().map(OsString::from));
+        assert_eq!(among(&["PATH", "TRELLIS_MAX_MEMORY", "TRELLIS_PORT", "TRELLIS_SEEDS", "TRELLIS_CONFIG"]), [""; 0]);
+        assert_eq!(among(&["TRELLIS_MAXMEMORY", "HOME"]), ["TRELLIS_MAXMEMORY"]);
+        assert_eq!(among(&["TRELLIS_\n"]), ["TRELLIS_\\n"]);
+        let many: Vec<String> = (0..100).map(|n| format!("TRELLIS_{n}{}", "X".repeat(1000))).collect();
+        let told = among(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(told.len() == UNKNOWN_MAX && told.iter().all(|name| name.len() == UNKNOWN_CHARS_MAX), "{told:?}");
     }
 
     #[test]

@@ -37,15 +37,19 @@ pub enum TelemetryError {
     Twice(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Turns logging on for the whole process; `info` where `RUST_LOG` says nothing.
+/// Without `RUST_LOG`: what this package says of itself, and of the frameworks what is wrong.
+const DEFAULT_FILTER: &str = "warn,trellis=info";
+
+/// Turns logging on for the whole process, by `RUST_LOG`; `info` where that is set and says nothing.
 ///
 /// # Errors
 /// [`TelemetryError`]; the process then has no logging and should not go on.
 pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
     // Unset or empty RUST_LOG leaves the default; only a malformed one is an error.
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(directives) if directives.trim().is_empty() => EnvFilter::new(DEFAULT_FILTER),
         Ok(directives) => EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(directives)?,
-        Err(std::env::VarError::NotPresent) => EnvFilter::new("info"),
+        Err(std::env::VarError::NotPresent) => EnvFilter::new(DEFAULT_FILTER),
         Err(error @ std::env::VarError::NotUnicode(_)) => return Err(TelemetryError::NotText(error)),
     };
     // What can't be written is not worth a panic, which is what the report of the failure on the same standard error would be.

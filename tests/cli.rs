@@ -151,6 +151,7 @@ fn bad_usage_exits_with_2_and_says_how() {
         "h:1 get k --cluster-name !",
         "nowhere get k",
         "h:99999 get k",
+        "status h:1",
     ] {
         let args: Vec<&str> = line.split(' ').filter(|arg| !arg.is_empty()).collect();
         let output = program(assert_cmd::cargo::cargo_bin!("trellis-cli")).args(&args).output().expect("it runs");
@@ -180,10 +181,20 @@ fn an_unreachable_server_is_one_line_and_exit_code_3() {
 }
 
 #[test]
+fn the_admin_port_is_known_for_what_it_is() {
+    let node = Node::start(&["0"]);
+    let output = cli(&node.admin, "status");
+    let line = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), line.lines().count()), (Some(3), 1), "{line}");
+    assert!(line.contains(&node.admin) && line.contains("admin port"), "{line}");
+}
+
+#[test]
 fn what_the_server_refuses_exits_with_1() {
     let node = Node::start(&["0", "--cluster-name", "other", "--max-value-size", "1mb"]);
     let at = node.main.as_str();
-    expect(&cli(at, "get k"), 1, "", &format!("{at} refused: another cluster name\n"));
+    let names = "another cluster name: `trellis` where this is `other`; try --cluster-name";
+    expect(&cli(at, "get k"), 1, "", &format!("{at} refused: {names}\n"));
     expect(&cli(at, "get k --cluster-name other"), 1, "", "key not found\n");
     expect(&cli(at, "--cluster-name other forget nobody"), 1, "", "no such member\n");
     let large = cli_with(at, &[b"--cluster-name", b"other", b"put", b"k", b"-"], &vec![b'x'; 1024 * 1024 + 1]);
@@ -229,6 +240,7 @@ fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
         let table = shown(&cli(&at[0], "status"));
         (row(&table, &gone)[3] == "down").then_some(())
     });
+    assert_eq!(row(&shown(&cli(&at[0], "ring key:1")), &gone)[2..], ["down", "unknown"]);
     for n in (0..12).filter(|n| *n != 3) {
         expect(&cli(&at[n % 2], &format!("get key:{n} --consistency quorum")), 0, &format!("value:{n}"), "");
     }

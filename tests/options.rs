@@ -4,12 +4,17 @@ use std::process::Command;
 
 /// Runs the node with `args` and `env`, expects a refusal, and returns what it said.
 fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+    ended(args, env, 2)
+}
+
+/// Runs the node with `args` and `env`, expects it to end with `code`, and returns what it said.
+fn ended(args: &[&str], env: &[(&str, &str)], code: i32) -> String {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("trellis"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRELLIS_")) {
         command.env_remove(name);
     }
     let output = command.env_remove("RUST_LOG").args(args).envs(env.iter().copied()).output().expect("the node runs");
-    assert_eq!(output.status.code(), Some(2), "{args:?} {env:?}");
+    assert_eq!(output.status.code(), Some(code), "{args:?} {env:?}");
     assert!(output.stdout.is_empty(), "standard output belongs to the ready line");
     String::from_utf8(output.stderr).expect("messages are UTF-8")
 }
@@ -49,6 +54,15 @@ fn the_environment_stands_between_flags_and_file() {
     assert!(refusal(&["--config", config, "--threads", "1"], &[("TRELLIS_THREADS", "0")]).contains("weight: 2000 "));
     let message = refusal(&["--config", config], &[("TRELLIS_THREADS", "1"), ("TRELLIS_WEIGHT", "3000")]);
     assert!(message.contains("weight: 3000 "), "{message}");
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let said = ended(&[&port], &[("TRELLIS_MAXMEMORY", "1gb"), ("TRELLIS_ADMIN_PORT", "0")], 1);
+    let line = said.lines().find(|line| line.contains("WARN") && line.contains("TRELLIS_MAXMEMORY"));
+    assert!(line.is_some_and(|line| !line.contains("TRELLIS_ADMIN_PORT")), "{said}");
 }
 
 #[test]

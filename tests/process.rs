@@ -85,6 +85,60 @@ fn a_node_serves_before_its_seeds_answer() {
     assert!(body["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{body}");
 }
 
+/// What a node that is not ready gives as its reason, once that holds `words`.
+fn reason_of(node: &Node, words: &str) -> String {
+    until(words, || {
+        let (status, body) = node.http("GET", "/health/ready");
+        assert_eq!(status, 503, "{body}");
+        let body: Json = serde_json::from_str(&body).expect("JSON");
+        body["reason"].as_str().filter(|reason| reason.contains(words)).map(str::to_owned)
+    })
+}
+
+#[test]
+fn seeds_that_do_not_answer_are_named_where_people_look() {
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let mut node = Node::start(&["0", &nobody.to_string(), "host.invalid:5000"]);
+    let reason = reason_of(&node, "refused");
+    assert!(reason.starts_with(&format!("no seed answers yet: {nobody} (Connection refused")), "{reason}");
+    assert!(reason.contains("host.invalid:5000 (not found: "), "{reason}");
+    assert_eq!(node.json("/v1/status")["not_ready"], reason);
+    node.signal("TERM");
+    assert_eq!(node.wait().0, Some(0));
+    let log = node.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("WARN") && line.contains("seed")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(&reason), "{log}");
+}
+
+#[test]
+fn a_node_with_another_cluster_name_says_both_names_and_so_does_its_seed() {
+    let mut seed = Node::start(&["0", "--cluster-name", "right"]);
+    let mut node = Node::start(&["0", &seed.main, "--cluster-name", "wrong"]);
+    let reason = reason_of(&node, "another cluster name: `wrong` where this is `right`");
+    assert!(reason.contains(&seed.main), "{reason}");
+    for node in [&mut node, &mut seed] {
+        node.signal("TERM");
+        assert_eq!(node.wait().0, Some(0));
+        let log = node.log();
+        assert!(log.contains("`wrong` where this is `right`"), "{log}");
+    }
+}
+
+#[test]
+fn two_nodes_under_one_id_both_say_so() {
+    let mut first = Node::start(&["0", "--node-id", "a"]);
+    let mut second = Node::start(&["0", &first.main, "--node-id", "a"]);
+    let reason = reason_of(&second, "another process uses this node's id");
+    assert!(reason.ends_with(&first.main), "{reason}");
+    until("the first is ready all the same", || (first.http("GET", "/health/ready").0 == 200).then_some(()));
+    for node in [&mut first, &mut second] {
+        node.signal("TERM");
+        assert_eq!(node.wait().0, Some(0));
+        let log = node.log();
+        assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("uses this node's id")), "{log}");
+    }
+}
+
 #[test]
 fn what_a_node_took_before_its_seed_answered_is_the_clusters_afterwards() {
     let seed = Node::start(&["0"]);
@@ -119,6 +173,10 @@ fn signals_stop_it_in_order_whoever_is_connected() {
         drop(idle);
         let log = node.log();
         assert!(!log.contains("panic") && !log.contains('\u{1b}'), "{log}");
+        let own = [format!("stopping (SIG{signal})"), "stopped".into()];
+        let said = |line: &String| log.lines().any(|logged| logged.contains("INFO") && logged.ends_with(line.as_str()));
+        assert!(own.iter().all(said), "{log}");
+        assert!(!log.to_lowercase().contains("actix") && !log.contains("workers"), "{log}");
     }
 }
 
@@ -183,6 +241,15 @@ fn a_port_in_use_is_named_and_exits_with_1() {
         assert!(line.contains(&address.to_string()) && line.contains("in use"), "{args:?}: {reason}");
         assert_eq!(line.contains("--admin-port"), args[0] == "0", "{args:?}: {reason}");
     }
+    // With both in use, as where the same command runs already, it is the main port that is told.
+    let taken_too = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port_too = taken_too.local_addr().expect("bound").port().to_string();
+    let output = refused(&[&port, "--admin-port", &port_too]);
+    let reason = String::from_utf8(output.stderr).expect("text");
+    assert!(reason.contains(&format!("cannot listen on tcp {address}")), "{reason}");
+    let output = refused(&["0", "--admin-port", &port]);
+    let reason = String::from_utf8(output.stderr).expect("text");
+    assert!(reason.contains("--admin-port takes another"), "{reason}");
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound");
     let output = refused(&[&address.port().to_string(), "--admin-port", "0"]);

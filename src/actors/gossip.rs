@@ -3,6 +3,8 @@
 //!
 //! Bound: datagrams are read as fast as they are judged, and what the kernel can't hold it drops; the detector bounds its members.
 
+mod probe;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,11 +16,12 @@ use tokio::time::Instant;
 use crate::base::counters::{Counter, Counters};
 use crate::base::id::NodeId;
 use crate::base::limits::DATAGRAM_BYTES_MAX;
-use crate::cluster::gossip::{Effect, Gossip, Member, MemberState, Refusal};
+use crate::cluster::gossip::{Effect, Gossip, Member, MemberState, NamedSeed, Refusal, SeedWatch};
 use crate::cluster::view::{Liveness, Sighting};
-use crate::net::{Net, Udp};
+use crate::net::Udp;
 
 use super::clock::Clock;
+use super::replication::Identity;
 use super::ring::{LocalDigest, PullFrom, RingActor, SeedsMet, Sighted};
 
 /// Datagrams judged between two looks at the timers: the timers must not starve under a flood.
@@ -26,6 +29,8 @@ const DATAGRAMS_PER_TURN: usize = 64;
 /// Seeds are looked up anew this often, as names move, and more often while nobody was found.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
 const RESOLVE_EVERY_ALONE: Duration = Duration::from_secs(1);
+/// Another process under this node's id is reported about every ten seconds while it lives; after thrice that it is gone.
+const TWIN_GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// A link to that member broke: look at it now.
 #[derive(Message, Debug)]
@@ -53,6 +58,8 @@ pub struct AskStats;
 pub struct GossipStats {
     /// Counts.
     pub counters: Counters,
+    /// Why this node knows nobody, where it should.
+    pub alone: Option<String>,
 }
 
 #[derive(Message)]
@@ -61,19 +68,27 @@ struct Datagrams(Vec<(SocketAddr, Vec<u8>)>, tokio::sync::oneshot::Sender<()>);
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Resolved(Vec<SocketAddr>);
+struct Resolved(Vec<NamedSeed>);
+
+/// What silent seeds said when they were asked why.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Asked(Vec<(SocketAddr, String)>);
 
 /// The actor.
 pub struct GossipActor {
     core: Gossip,
     clock: Clock,
     started: Instant,
-    net: Net,
+    identity: Identity,
     socket: Rc<Udp>,
     outgoing: tokio::sync::mpsc::UnboundedSender<(SocketAddr, Vec<u8>)>,
     to_send: Option<tokio::sync::mpsc::UnboundedReceiver<(SocketAddr, Vec<u8>)>>,
     ring: Addr<RingActor>,
     seeds: Vec<String>,
+    watch: SeedWatch,
+    /// Another process under this node's id, and when it was heard.
+    twin: Option<(SocketAddr, Instant)>,
     timer: Option<(Instant, SpawnHandle)>,
     counters: Counters,
     /// Datagrams that the writer task could not send.
@@ -85,7 +100,7 @@ impl GossipActor {
     pub fn new(
         core: Gossip,
         (clock, started): (Clock, Instant),
-        net: Net,
+        identity: Identity,
         socket: Udp,
         ring: Addr<RingActor>,
         seeds: Vec<String>,
@@ -96,12 +111,14 @@ impl GossipActor {
             core,
             clock,
             started,
-            net,
+            identity,
             socket: Rc::new(socket),
             outgoing,
             to_send: Some(to_send),
             ring,
             seeds,
+            watch: SeedWatch::default(),
+            twin: None,
             timer: None,
             counters: Counters::default(),
             unsent: Rc::default(),
@@ -156,28 +173,40 @@ impl GossipActor {
                     Refusal::Cluster => Counter::DatagramsCluster,
                     Refusal::Full => Counter::MembersRefused,
                 });
-                if log {
+                if log && refusal == Refusal::Cluster {
+                    // A datagram has but the fingerprint of its cluster's name; the names meet when that node asks over TCP why.
+                    tracing::warn!(%from, ours = %self.identity.cluster, "datagram refused: from another cluster name");
+                } else if log {
                     tracing::warn!(%from, reason = ?refusal, "datagram refused");
                 }
             }
             Effect::Twin { address, incarnation } => {
                 tracing::error!(%address, incarnation, "another process uses this node's id");
+                self.twin = Some((address, self.clock.monotonic()));
             }
         }
     }
 
+    /// Why this node knows no other, where it should.
+    fn alone(&self) -> Option<String> {
+        let now = self.clock.monotonic();
+        let twin = self.twin.filter(|(_, heard)| now.saturating_duration_since(*heard) < TWIN_GONE_AFTER);
+        match twin {
+            Some((address, _)) => Some(format!("another process uses this node's id: {address}")),
+            None => self.watch.alone(),
+        }
+    }
+
     fn resolve(&self, ctx: &mut Context<Self>) {
-        let (net, seeds, me) = (self.net, self.seeds.clone(), ctx.address());
+        let (net, seeds, me) = (self.identity.net, self.seeds.clone(), ctx.address());
         if seeds.is_empty() {
             return;
         }
         actix::spawn(async move {
             let mut found = Vec::new();
-            for seed in &seeds {
-                match net.resolve(seed).await {
-                    Ok(addresses) => found.extend(addresses),
-                    Err(error) => tracing::warn!(seed, %error, "seed not found"),
-                }
+            for name in seeds {
+                let addresses = net.resolve(&name).await.map_err(|error| error.to_string());
+                found.push(NamedSeed { name, found: addresses });
             }
             me.do_send(Resolved(found));
         });
@@ -261,10 +290,31 @@ impl Handler<Resolved> for GossipActor {
     type Result = ();
 
     fn handle(&mut self, Resolved(seeds): Resolved, ctx: &mut Self::Context) {
-        self.core.seeds(self.now_ms(), seeds);
+        let now_ms = self.now_ms();
+        self.core.seeds(now_ms, seeds.iter().flat_map(|seed| seed.found.iter().flatten().copied()).collect());
         self.settle(ctx);
+        if self.watch.look(now_ms, &seeds, self.core.address(), self.core.answered()) {
+            let (identity, to_ask, me) = (self.identity.clone(), self.watch.to_ask(), ctx.address());
+            actix::spawn(async move {
+                let asked = to_ask.iter().map(async |address| (*address, probe::ask(&identity, *address).await));
+                me.do_send(Asked(futures_util::future::join_all(asked).await));
+            });
+        }
         let pause = if self.core.connected() { RESOLVE_EVERY } else { RESOLVE_EVERY_ALONE };
         ctx.run_later(pause, |actor, ctx| actor.resolve(ctx));
+    }
+}
+
+impl Handler<Asked> for GossipActor {
+    type Result = ();
+
+    fn handle(&mut self, Asked(findings): Asked, _: &mut Self::Context) {
+        for (address, finding) in findings {
+            self.watch.learned(address, &finding);
+        }
+        if let Some(line) = self.watch.line() {
+            tracing::warn!("{line}");
+        }
     }
 }
 
@@ -301,7 +351,7 @@ impl Handler<AskStats> for GossipActor {
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
         let mut counters = self.counters.clone();
         counters.add(Counter::DatagramsUnsent, self.unsent.get());
-        MessageResult(GossipStats { counters })
+        MessageResult(GossipStats { counters, alone: self.alone() })
     }
 }
 

@@ -126,12 +126,17 @@ pub fn block_on<F: Future>(program: F) -> F::Output {
     actix_rt::System::new().block_on(program)
 }
 
-/// Starts a node. `admin_port` is that of its admin endpoint, if it has one, for others to be told.
+/// Starts a node on what was bound for it. `admin_port` is that of its admin endpoint, if it has one, for others to be told.
 ///
 /// # Errors
 /// [`StartError`], with nothing left running.
-pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Result<Node, StartError> {
-    let Bound { listener, udp, unix, address } = bind(config, world.net).await?;
+pub async fn start(
+    Bound { listener, udp, address }: Bound,
+    config: &Config,
+    world: World,
+    admin_port: Option<u16>,
+) -> Result<Node, StartError> {
+    let unix = bind_unix(config)?;
     let (advertised, reachable) = advertised(config, world.net, address).await?;
     let incarnation = world.clock.unix_ms();
     let draw = |salt: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&salt.to_le_bytes(), world.seed);
@@ -160,7 +165,8 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     let (local, sync) = start_data(config, world, &data, &identity, (&view, planner), &ring, &draw);
     let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
     let (seeds, to, time) = (config.seeds.clone(), ring.clone(), (world.clock, world.clock.monotonic()));
-    let gossip = liveness.start(move |_| GossipActor::new(gossip, time, world.net, udp, to, seeds));
+    let own = identity.clone();
+    let gossip = liveness.start(move |_| GossipActor::new(gossip, time, own, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
     for replication in &local.replications {
         replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });
@@ -196,15 +202,18 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
     Ok(Node { handles, address, arbiters, unix })
 }
 
-/// Everything a node listens on but the admin endpoint.
-struct Bound {
+/// The main port, for connections and datagrams.
+pub struct Bound {
     listener: Listener,
     udp: Udp,
-    unix: Option<(Listener, SocketFile)>,
     address: SocketAddr,
 }
 
-async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
+/// Takes the main port. The first thing to do: of all ports in use it is the one to tell of.
+///
+/// # Errors
+/// [`StartError::Listen`].
+pub async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
     let listen = |what: String| move |error| StartError::Listen { what, error };
     let wanted = SocketAddr::new(config.host, config.port);
     let mut draws = if config.port == 0 { PORT_DRAWS_MAX } else { 1 };
@@ -219,11 +228,13 @@ async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
             Err(error) => return Err(listen(format!("udp {address}"))(error)),
         }
     };
-    let unix = match &config.unix {
-        Some(path) => Some(net::listen_unix(path).map_err(listen(format!("unix {}", path.display())))?),
-        None => None,
-    };
-    Ok(Bound { listener, udp, unix, address })
+    Ok(Bound { listener, udp, address })
+}
+
+fn bind_unix(config: &Config) -> Result<Option<(Listener, SocketFile)>, StartError> {
+    let Some(path) = &config.unix else { return Ok(None) };
+    let refused = |error| StartError::Listen { what: format!("unix {}", path.display()), error };
+    net::listen_unix(path).map(Some).map_err(refused)
 }
 
 fn detector(config: &Config, identity: &Identity, address: SocketAddr, seed: u64) -> Result<Gossip, BadTiming> {

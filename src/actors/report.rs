@@ -41,6 +41,8 @@ pub struct Report {
     pub sync: SyncStats,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
+    /// Why it knows no other node, where it should.
+    pub alone: Option<String>,
     /// Whether it is stopping.
     pub stopping: bool,
     /// Kinds of actors of which one did not answer in time or is gone; what they would have told is not in the sums.
@@ -75,6 +77,7 @@ impl Report {
         let replication = add_replications(replications.into_iter(), &mut counters);
         let connections = add_connections(doors.into_iter(), &mut counters);
         let others = routers.into_iter().map(|stats| stats.0).chain(ring.into_iter().map(|stats| stats.counters));
+        let alone = gossip.first().and_then(|stats| stats.alone.clone());
         others.chain(gossip.into_iter().map(|stats| stats.counters)).for_each(|own| counters.merge(&own));
         let sync = sync.into_iter().next().unwrap_or_default();
         counters.merge(&sync.counters);
@@ -88,6 +91,7 @@ impl Report {
             connections,
             sync,
             uptime_ms: u64::try_from(handles.clock.uptime().as_millis()).unwrap_or(u64::MAX),
+            alone,
             stopping: handles.census.stopping.load(Ordering::Relaxed),
             silent,
         }
@@ -116,6 +120,7 @@ impl Report {
             "leaving" => Some("the node is stopping or leaving".into()),
             _ => self
                 .not_live()
+                .or_else(|| self.alone.clone())
                 .or_else(|| Some(format!("{} partitions are still being synchronised", self.sync.syncing))),
         }
     }

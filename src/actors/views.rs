@@ -103,6 +103,7 @@ fn status(handles: &Handles, report: &Report) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ms": report.uptime_ms,
         "state": report.state(),
+        "not_ready": report.not_ready(),
         "ring_epoch": report.view.epoch,
         "members": members(&report.view),
         "keys": report.store.keys,
@@ -158,17 +159,18 @@ fn ring(view: &View) -> Value {
     json!({ "epoch": view.epoch, "partitions": runs, "members": members(view) })
 }
 
-/// `/v1/ring/{key}`.
+/// `/v1/ring/{key}`. Of a replica that is not alive nobody knows what it holds: its last claim says nothing of a process that is gone.
 fn ring_of(view: &View, key: &[u8]) -> Value {
     let slot = Slot::of(key);
     let route = view.route(slot.partition());
     let replica = |ix| {
         let peer = view.peer(ix)?;
+        let holds = (peer.liveness == Liveness::Alive).then(|| route.holders.contains(&ix));
         Some(json!({
             "id": peer.member.id.as_str(),
             "address": peer.member.address,
             "state": state(peer.liveness),
-            "holds": route.holders.contains(&ix),
+            "holds": holds,
         }))
     };
     let replicas: Vec<Value> = route.owners.iter().filter_map(|ix| replica(*ix)).collect();

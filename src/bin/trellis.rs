@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use trellis::actors::clock::Clock;
 use trellis::actors::node::{self, Node, World};
-use trellis::config::{AdminPort, Config};
+use trellis::config::{AdminPort, CONNECTIONS_DEFAULT, Config};
 use trellis::net::descriptors::{self, TooFew};
 use trellis::net::{Net, PlainListener};
 use trellis::{admin, options, telemetry};
@@ -42,6 +42,10 @@ fn main() -> ExitCode {
         // Nothing is left to do when standard error is gone.
         let _ = writeln!(io::stderr(), "trellis: {error}");
         return ExitCode::from(BAD_SETTINGS);
+    }
+    let unknown = options::unknown_variables();
+    if !unknown.is_empty() {
+        tracing::warn!(names = unknown.join(" "), "these variables are no settings, see --help");
     }
     #[cfg(target_os = "linux")]
     if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
@@ -86,21 +90,27 @@ fn fit_connections(config: &mut Config) -> Result<(), TooFew> {
     };
     if fit < config.connections_max {
         let wanted = std::mem::replace(&mut config.connections_max, fit);
-        tracing::warn!(
-            wanted,
-            max_connections = fit,
-            "fewer clients than asked for: the hard limit on open files is low"
-        );
+        if wanted == CONNECTIONS_DEFAULT {
+            // Nobody asked for so many.
+            tracing::info!(max_connections = fit, "the hard limit on open files allows this many clients");
+        } else {
+            tracing::warn!(
+                wanted,
+                max_connections = fit,
+                "fewer clients than asked for: the hard limit on open files is low"
+            );
+        }
     }
     Ok(())
 }
 
 async fn run(config: Config, fault: &Notify) -> ExitCode {
     let started = async {
+        let bound = node::bind(&config, Net::Os).await.map_err(io::Error::other)?;
         let listener = admin_listener(&config)?;
         let port = listener.as_ref().map(PlainListener::local_addr).transpose()?.map(|address| address.port());
         let world = World { net: Net::Os, clock: Clock::os(), seed: rand::random(), threads: true };
-        let node = node::start(&config, world, port).await.map_err(io::Error::other)?;
+        let node = node::start(bound, &config, world, port).await.map_err(io::Error::other)?;
         let admin = listener.map(|listener| admin::serve(listener, node.handles.clone())).transpose()?;
         announce(&config, &node, port)?;
         Ok::<_, io::Error>((node, admin))
@@ -119,7 +129,10 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
         tracing::error!("the admin endpoint did not stop in time");
     }
     match node.stop().await {
-        Ok(()) => code,
+        Ok(()) => {
+            tracing::info!("stopped");
+            code
+        }
         Err(hung) => {
             tracing::error!(%hung, "internal fault: stopped out of order");
             ExitCode::from(INTERNAL_FAULT)
@@ -135,10 +148,8 @@ fn admin_listener(config: &Config) -> io::Result<Option<PlainListener>> {
     };
     let address = SocketAddr::new(config.host, port);
     let bound = PlainListener::bind(address);
-    let named = |error: io::Error| {
-        format!("cannot listen on admin {address}: {error}; --admin-port takes another, or 0 for none")
-    };
-    bound.map(Some).map_err(|error| io::Error::other(named(error)))
+    let reason = |error| format!("cannot listen on admin {address}: {error}; --admin-port takes another, 0 is none");
+    bound.map(Some).map_err(|error| io::Error::other(reason(error)))
 }
 
 /// The ready line, the only thing on standard output.
@@ -169,8 +180,14 @@ async fn wait(fault: &Notify) -> ExitCode {
         return ExitCode::from(COULD_NOT_START);
     };
     tokio::select! {
-        _ = interrupt.recv() => ExitCode::SUCCESS,
-        _ = terminate.recv() => ExitCode::SUCCESS,
+        _ = interrupt.recv() => {
+            tracing::info!("stopping (SIGINT)");
+            ExitCode::SUCCESS
+        }
+        _ = terminate.recv() => {
+            tracing::info!("stopping (SIGTERM)");
+            ExitCode::SUCCESS
+        }
         () = fault.notified() => {
             tracing::error!("internal fault: stopping");
             ExitCode::from(INTERNAL_FAULT)

@@ -1,10 +1,21 @@
-//! Durations and sizes as people write them: `500ms`, `60s`, `10m`, `2h`; `512kb`, `64mb`, `1gb`, or plain bytes. Whole numbers only, so
-//! that a text has one meaning. Never guesses a unit. Tested below.
+//! Durations and sizes as people write them: `500ms`, `60s`, `10m`, `2h`; `512kb`, `64mb`, `1gb`, or plain bytes. Sizes mean what they mean
+//! in a `redis.conf`. Whole numbers only, so that a text has one meaning. Never guesses a unit. Tested below.
 
 use std::time::Duration;
 
 const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-const SIZE_UNITS: [(&str, u64); 5] = [("", 1), ("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30), ("tb", 1 << 40)];
+/// As Redis has them, `k` a thousand and `kb` 1024; `tb` on top.
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("", 1),
+    ("b", 1),
+    ("k", 1_000),
+    ("kb", 1 << 10),
+    ("m", 1_000_000),
+    ("mb", 1 << 20),
+    ("g", 1_000_000_000),
+    ("gb", 1 << 30),
+    ("tb", 1 << 40),
+];
 
 /// Reads a duration. `0` needs no unit.
 pub fn parse_duration(text: &str) -> Option<Duration> {
@@ -19,7 +30,7 @@ pub fn parse_duration_or_ms(text: &str) -> Option<Duration> {
     scaled(text, &[("", 1)]).map(Duration::from_millis).or_else(|| parse_duration(text))
 }
 
-/// Reads a size in bytes; `kb`, `mb`, `gb` and `tb` are powers of 1024, in either case.
+/// Reads a size in bytes; `kb`, `mb`, `gb` and `tb` are powers of 1024, `k`, `m` and `g` of 1000, in either case.
 pub fn parse_size(text: &str) -> Option<u64> {
     scaled(text, &SIZE_UNITS)
 }
@@ -72,10 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_powers_of_1024_or_bytes() {
+    fn sizes_have_the_units_of_redis() {
         for (text, bytes) in [
             ("0", 0),
             ("1000", 1000),
+            ("7b", 7),
+            ("512k", 512_000),
+            ("100m", 100_000_000),
+            ("1G", 1_000_000_000),
             ("512kb", 512 << 10),
             ("64mb", 64 << 20),
             ("1gb", 1 << 30),
@@ -84,7 +99,7 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for bad in ["", "kb", "1k", "1kib", "1.5gb", "-1", "1 mb", "99999999999999999999", "99999999tb"] {
+        for bad in ["", "kb", "m", "1t", "1kib", "1.5gb", "-1", "1 mb", "99999999999999999999", "99999999tb"] {
             assert_eq!(parse_size(bad), None, "{bad}");
         }
     }

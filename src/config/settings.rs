@@ -24,6 +24,9 @@ macro_rules! settings {
         }
 
         impl Settings {
+            /// Every setting by its name, in the order of declaration.
+            pub const NAMES: &[&str] = &[$($name,)* "seeds"];
+
             /// These, and `lower`'s where these say nothing.
             pub fn over(self, lower: Self) -> Self {
                 Self { $($field: self.$field.or(lower.$field),)* seeds: self.seeds.or(lower.seeds) }

@@ -29,6 +29,9 @@ pub enum ClientError {
     /// What answers there breaks the protocol. What was asked may have been done.
     #[error("not the native protocol: {0}")]
     Protocol(String),
+    /// It answers in HTTP. Nothing was done.
+    #[error("it speaks HTTP: this looks like the admin port, not the main port")]
+    Http,
     /// No answer in time. What was asked may have been done.
     #[error("no answer in time")]
     Timeout,
@@ -49,7 +52,8 @@ pub struct Client {
     stream: Stream,
     buf: BytesMut,
     frame_bytes_max: usize,
-    welcomed: bool,
+    /// Who welcomed us.
+    node: Option<String>,
     asked: u64,
 }
 
@@ -64,7 +68,7 @@ impl Client {
         frame::encode(&Message::Hello(Hello { cluster, peer: None }), &mut greeting);
         stream.write_all(&greeting).await.map_err(ClientError::Unreachable)?;
         let buf = BytesMut::with_capacity(READ_CHUNK_BYTES);
-        Ok(Self { stream, buf, frame_bytes_max: FRAME_BYTES_MAX, welcomed: false, asked: 0 })
+        Ok(Self { stream, buf, frame_bytes_max: FRAME_BYTES_MAX, node: None, asked: 0 })
     }
 
     /// Takes no frame longer than `bytes`.
@@ -73,12 +77,14 @@ impl Client {
         Self { frame_bytes_max: bytes, ..self }
     }
 
-    /// Waits at most `timeout` for the node's welcome. [`ask`](Self::ask) does it too; this is for those who want to know sooner.
+    /// Waits at most `timeout` for the node's welcome, and says which node it is. [`ask`](Self::ask) does it too; this is for those who want
+    /// to know sooner.
     ///
     /// # Errors
     /// Any but `Failed`. Nothing was asked.
-    pub async fn await_welcome(&mut self, timeout: Duration) -> Result<(), ClientError> {
-        within(timeout, self.welcome()).await
+    pub async fn await_welcome(&mut self, timeout: Duration) -> Result<&str, ClientError> {
+        within(timeout, self.welcome()).await?;
+        Ok(self.node.as_deref().unwrap_or_default())
     }
 
     /// Asks, and gives the answer to `read`, which takes what it wants of it, or nothing if that is no answer to such a question.
@@ -112,10 +118,10 @@ impl Client {
     }
 
     async fn welcome(&mut self) -> Result<(), ClientError> {
-        if !self.welcomed {
+        if self.node.is_none() {
             let payload = self.frame().await?;
             match frame::decode(&payload)? {
-                Message::Welcome(_) => self.welcomed = true,
+                Message::Welcome(welcome) => self.node = Some(welcome.node.to_owned()),
                 Message::Refused { reason } => return Err(ClientError::Refused(reason.to_owned())),
                 _ => return Err(ClientError::Protocol("no welcome".into())),
             }
@@ -125,6 +131,9 @@ impl Client {
 
     async fn frame(&mut self) -> Result<Bytes, ClientError> {
         loop {
+            if self.node.is_none() && self.buf.starts_with(b"HTTP") {
+                return Err(ClientError::Http);
+            }
             if let Some(payload) = frame::cut(&mut self.buf, self.frame_bytes_max)? {
                 return Ok(payload);
             }
@@ -184,7 +193,7 @@ mod tests {
         let (address, serve) = node(vec![WELCOME, answer(1, Answer::Pong), answer(2, Answer::Count(7))]).await;
         let asked = async {
             let mut client = Client::connect(Net::Os, address, "trellis", SOON).await.unwrap();
-            client.await_welcome(SOON).await.unwrap();
+            assert_eq!(client.await_welcome(SOON).await.unwrap(), "a");
             client.ask(Ask::Ping, SOON, |_| Some(())).await.unwrap();
             let count = |answer: Answer<'_>| if let Answer::Count(n) = answer { Some(n) } else { None };
             client.ask(Ask::Count(&[]), SOON, count).await.unwrap()
@@ -216,11 +225,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_in_http_is_known_for_what_it_is() {
+        let listener = Net::Os.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap().unwrap();
+        let serve = async {
+            let mut stream = Listener::accept(&listener).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let asked = async {
+            let mut client = Client::connect(Net::Os, address, "trellis", SOON).await.unwrap();
+            client.await_welcome(SOON).await.map(str::to_owned)
+        };
+        assert!(matches!(tokio::join!(asked, serve).0, Err(ClientError::Http)));
+    }
+
+    #[tokio::test]
     async fn silence_and_absence_are_told_apart() {
         let (address, serve) = node(vec![]).await;
         let silent = async {
             let mut client = Client::connect(Net::Os, address, "trellis", SOON).await.unwrap();
-            client.await_welcome(Duration::from_millis(20)).await
+            client.await_welcome(Duration::from_millis(20)).await.map(str::to_owned)
         };
         assert!(matches!(tokio::join!(silent, serve).0, Err(ClientError::Timeout)));
         // Its listener is gone with the node.

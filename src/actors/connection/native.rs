@@ -2,6 +2,7 @@
 //! itself, because a request that waits for a quorum must not hold up the acknowledgements behind it. What a frame asks for is in `peer`.
 //! Reading stops while too much is owed; what the other side is late with, reading and writing each, the actor looks at. Tested below.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,12 +12,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::base::counters::Counter;
+use crate::base::id::ClusterName;
 use crate::base::limits::{FRAME_BYTES_MAX, HELLO_MAX};
 use crate::net::Stream;
 use crate::net::write::write_chunks_noting;
 use crate::protocol::native::assembly::Assembly;
 use crate::protocol::native::frame::{self, FrameError};
-use crate::protocol::native::{Message, PREFACE, VERSION, Welcome};
+use crate::protocol::native::{Message, OTHER_CLUSTER, PREFACE, VERSION, Welcome};
 
 use super::answers::Answers;
 use super::{Door, Entry, Role, Waits, peer};
@@ -34,7 +36,7 @@ const CLIENT_FRAMES_UNDER_WAY_MAX: usize = 64;
 enum End {
     Hangup,
     Broken(FrameError),
-    Stranger(&'static str),
+    Stranger(Cow<'static, str>),
 }
 
 impl From<std::io::Error> for End {
@@ -53,7 +55,7 @@ impl From<FrameError> for End {
 pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, mut stream: Stream, mut buf: BytesMut) {
     entry.waits.set(Waits::Request { since: door.handles.clock.monotonic(), bytes: 0 });
     let greeted = tokio::time::timeout(HELLO_MAX, greet(door, entry, &mut stream, &mut buf)).await;
-    let greeted = greeted.unwrap_or(Err(End::Stranger("no greeting in time")));
+    let greeted = greeted.unwrap_or(Err(End::Stranger("no greeting in time".into())));
     let reason = match greeted {
         Ok(()) => match carry(door, entry, stream, buf).await {
             Err(End::Broken(error)) => {
@@ -68,7 +70,7 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, mut stream: Stream
         Err(End::Hangup) => return,
         Err(End::Stranger(reason)) => {
             door.count(Counter::NativeStrangers);
-            reason.to_owned()
+            reason.into_owned()
         }
         Err(End::Broken(error)) => {
             door.count(Counter::NativeErrors);
@@ -100,7 +102,8 @@ async fn greet(door: &Rc<Door>, entry: &Entry, stream: &mut Stream, buf: &mut By
     let same = buf.iter().zip(PREFACE).take_while(|(a, b)| **a == *b).count();
     if same < PREFACE.len() {
         let is_version = same == PREFACE.len() - 1 && buf.len() > same;
-        return Err(End::Stranger(if is_version { OTHER_VERSION } else { "not the native protocol" }));
+        let reason = if is_version { OTHER_VERSION } else { "not the native protocol" };
+        return Err(End::Stranger(reason.into()));
     }
     buf.advance(PREFACE.len());
     let payload = loop {
@@ -111,23 +114,33 @@ async fn greet(door: &Rc<Door>, entry: &Entry, stream: &mut Stream, buf: &mut By
             return Err(End::Hangup);
         }
     };
-    let Message::Hello(hello) = frame::decode(&payload)? else { return Err(End::Stranger("a hello must come first")) };
+    let Message::Hello(hello) = frame::decode(&payload)? else {
+        return Err(End::Stranger("a hello must come first".into()));
+    };
     let identity = &door.handles.identity;
     if hello.cluster != identity.cluster.as_str() {
-        return Err(End::Stranger("another cluster name"));
+        return Err(End::Stranger(other_cluster(hello.cluster, &identity.cluster).into()));
     }
     if hello.peer.as_ref().and_then(|peer| peer.expects).is_some_and(|expected| expected != identity.node.as_str()) {
-        return Err(End::Stranger("another node answers here"));
+        return Err(End::Stranger("another node answers here".into()));
     }
     let role = if hello.peer.is_some() { Role::Peer } else { Role::Client };
     if !entry.seat.settle(role) {
         door.count(Counter::ConnectionsRefused);
-        return Err(End::Stranger("no room for one more connection"));
+        return Err(End::Stranger("no room for one more connection".into()));
     }
     let welcome = Welcome { node: identity.node.as_str(), incarnation: identity.incarnation, now_ms: door.now() };
     stream.write_all(&frame::to_bytes(&Message::Welcome(welcome))).await?;
     entry.waits.set(Waits::Us);
     Ok(())
+}
+
+/// Tells both names to both sides: whoever got one of them wrong must see it. What is no name is not repeated.
+fn other_cluster(theirs: &str, ours: &ClusterName) -> String {
+    match theirs.parse::<ClusterName>() {
+        Ok(theirs) => format!("{OTHER_CLUSTER}: `{theirs}` where this is `{ours}`"),
+        Err(_) => format!("{OTHER_CLUSTER}: none where this is `{ours}`"),
+    }
 }
 
 const OTHER_VERSION: &str = "another version of the native protocol";
@@ -232,6 +245,13 @@ mod tests {
         let (last, start) = (Cell::new(None), Instant::now());
         let at = |ms| log_due(&last, start + Duration::from_millis(ms));
         assert_eq!([at(0), at(1), at(9_999), at(10_000), at(10_001)], [true, false, false, true, false]);
+    }
+
+    #[test]
+    fn the_name_of_another_cluster_is_told_and_nothing_that_is_no_name() {
+        let ours = "a".parse().unwrap();
+        assert_eq!(other_cluster("b", &ours), "another cluster name: `b` where this is `a`");
+        assert_eq!(other_cluster("b\n\u{1b}[2J", &ours), "another cluster name: none where this is `a`");
     }
 
     #[test]

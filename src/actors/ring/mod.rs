@@ -295,6 +295,15 @@ impl RingActor {
     }
 }
 
+/// A member that is gone is a warning, for its copies are too.
+fn log_sighting(node: &NodeId, &Sighting { liveness, address, .. }: &Sighting) {
+    if liveness == Liveness::Down {
+        tracing::warn!(%node, state = ?liveness, %address, "member");
+    } else {
+        tracing::info!(%node, state = ?liveness, %address, "member");
+    }
+}
+
 impl Actor for RingActor {
     type Context = Context<Self>;
 
@@ -360,7 +369,7 @@ impl Handler<Sighted> for RingActor {
         }
         if let Some(sighting) = seen.sighting {
             let known = self.membership.member(&seen.id).is_some_and(|m| m.incarnation == sighting.incarnation);
-            tracing::info!(node = %seen.id, state = ?sighting.liveness, address = %sighting.address, "member");
+            log_sighting(&seen.id, &sighting);
             if sighting.liveness == Liveness::Alive && !known {
                 self.pull(sighting.address, ctx);
             }

@@ -8,6 +8,7 @@ mod cluster_wide;
 mod coordinate;
 mod forward;
 mod gather;
+mod pauses;
 mod survey;
 
 use std::cell::{Cell, RefCell};
@@ -132,6 +133,7 @@ struct Desk {
     counters: RefCell<Counters>,
     /// When this arbiter last ran.
     ran: Cell<Instant>,
+    pauses: RefCell<pauses::Pauses>,
 }
 
 /// The actor.
@@ -160,6 +162,7 @@ impl Router {
             avoided: RefCell::default(),
             counters: RefCell::default(),
             ran: Cell::new(clock.monotonic()),
+            pauses: RefCell::default(),
         };
         Self { desk: Rc::new(desk) }
     }
@@ -188,7 +191,9 @@ impl Desk {
         let now = self.clock.monotonic();
         let paused = now.saturating_duration_since(self.ran.replace(now));
         if paused > LINK_SILENCE_MAX && view.is_replicated() {
-            tracing::warn!(ms = paused.as_millis() as u64, "this node did not run for a while");
+            if let Some((pauses, longest)) = self.pauses.borrow_mut().note(now, paused) {
+                tracing::warn!(pauses, longest_ms = longest.as_millis() as u64, "this node did not run for a while");
+            }
             self.avoided.borrow_mut().insert(view.me, now + 2 * LINK_RETRY_AFTER);
         }
     }

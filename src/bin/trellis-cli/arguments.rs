@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use trellis::base::id::{ClusterName, NodeId};
 use trellis::base::level::Level;
@@ -99,6 +100,27 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// clap's, which print themselves; of a command before its node, in words of our own.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    Arguments::try_parse_from(&args).map_err(|error| {
+        let swapped = match args.get(1..3) {
+            Some([command, node]) if error.use_stderr() => command.to_str().zip(node.to_str()),
+            _ => None,
+        };
+        match swapped.filter(|(command, node)| Command::has_subcommand(command) && server(node).is_ok()) {
+            Some((command, node)) => {
+                let told = format!("the node comes first: trellis-cli {node} {command}");
+                Arguments::command().error(ErrorKind::UnknownArgument, told)
+            }
+            None => error,
+        }
+    })
+}
+
 fn server(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
     match port.and_then(|port| port.parse::<u16>().ok()) {
@@ -117,12 +139,10 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(["trellis-cli"].into_iter().chain(line.split(' ')))
+        super::parse(["trellis-cli"].into_iter().chain(line.split(' ')).map(OsString::from))
     }
 
     #[test]
@@ -150,6 +170,18 @@ mod tests {
             let Command::Put { value, .. } = parse(line).unwrap().command else { panic!("{line}") };
             assert_eq!(value, expected);
         }
+    }
+
+    #[test]
+    fn a_command_before_the_node_is_told_the_order() {
+        for (line, right) in [("status h:1", "h:1 status"), ("get h:1 k", "h:1 get"), ("put h:1 k v", "h:1 put")] {
+            let told = parse(line).unwrap_err();
+            assert_eq!(told.exit_code(), 2);
+            let first = told.to_string().lines().next().map(str::to_owned).unwrap();
+            assert_eq!(first, format!("error: the node comes first: trellis-cli {right}"));
+        }
+        assert!(!parse("nowhere h:1").unwrap_err().to_string().contains("the node comes first"));
+        assert!(parse("h:1 put h:2 v").is_ok());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use trellis::base::level::Level;
 use trellis::base::limits::{FRAME_BYTES_MAX, VALUE_BYTES_MAX};
 use trellis::net::Net;
 use trellis::net::client::{Client, ClientError};
-use trellis::protocol::native::{Answer, Ask, Key};
+use trellis::protocol::native::{Answer, Ask, Key, OTHER_CLUSTER};
 use trellis::protocol::resp::read::ReplyReader;
 use trellis::protocol::resp::value::Value;
 
@@ -75,7 +75,10 @@ async fn connect(server: &str, cluster: &str) -> Result<Client, Failure> {
         match greeted.await {
             Ok(client) => return Ok(client),
             Err(ClientError::Unreachable(error)) => last = unreachable(error.to_string()),
-            Err(ClientError::Refused(reason)) => return Err(Failure::Told(format!("{server} refused: {reason}"))),
+            Err(ClientError::Refused(reason)) => {
+                let hint = if reason.starts_with(OTHER_CLUSTER) { "; try --cluster-name" } else { "" };
+                return Err(Failure::Told(format!("{server} refused: {reason}{hint}")));
+            }
             Err(error) => last = Failure::Unreachable(format!("{server} does not answer as a Trellis node: {error}")),
         }
     }

@@ -10,10 +10,6 @@ mod show;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use arguments::Arguments;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -45,7 +41,7 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -18,7 +18,8 @@ pub(crate) fn status(page: &Json, keys: Option<i64>) -> String {
     fact("node", text(&page["node_id"]));
     fact("cluster", text(&page["cluster"]));
     fact("version", text(&page["version"]));
-    fact("state", text(&page["state"]));
+    let reason = page["not_ready"].as_str().map_or_else(String::new, |reason| format!(", {reason}"));
+    fact("state", format!("{}{reason}", text(&page["state"])));
     fact("up", page["uptime_ms"].as_u64().map_or("-".into(), uptime));
     fact("ring epoch", text(&page["ring_epoch"]));
     fact("keys", format!("{} in the cluster, {} here", text(&keys.into()), text(&page["keys"])));
@@ -82,7 +83,7 @@ pub(crate) fn replicas(page: &Json) -> String {
         let holds = match replica["holds"].as_bool() {
             Some(true) => "complete",
             Some(false) => "syncing",
-            None => "-",
+            None => "unknown",
         };
         table.add_row([text(&replica["id"]), text(&replica["address"]), text(&replica["state"]), holds.into()]);
     }
@@ -168,6 +169,17 @@ mod tests {
         let shown = words(shares(&json!([])));
         assert_eq!(shown, "ring epoch - MEMBER ADDRESS STATE ZONE WEIGHT PARTITIONS FIRST FOR SHARE");
         assert_eq!(words(replicas(&json!("x"))), "slot -, partition - REPLICA ADDRESS STATE HOLDS");
+    }
+
+    #[test]
+    fn only_of_the_living_is_it_said_what_they_hold() {
+        let replica =
+            |id: &str, state: &str, holds: Json| json!({ "id": id, "address": "h:1", "state": state, "holds": holds });
+        let list =
+            [replica("a", "alive", true.into()), replica("b", "alive", false.into()), replica("c", "down", Json::Null)];
+        let shown = replicas(&json!({ "slot": 1, "partition": 0, "replicas": list }));
+        let last: Vec<&str> = shown.lines().skip(3).filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(last, ["complete", "syncing", "unknown"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod effect;
 mod identity;
 mod join;
 mod packet;
+mod seed_watch;
 mod suspicion;
 mod view;
 
@@ -27,6 +28,7 @@ pub use config::{BadTiming, GossipConfig, MEMBERS_MAX, SEEDS_MAX, Timing};
 use effect::Desk;
 pub use effect::{Effect, Member, MemberState, Refusal};
 use identity::{Identity, Wire};
+pub use seed_watch::{NamedSeed, SeedWatch};
 use view::View;
 
 use crate::base::id::NodeId;
@@ -233,12 +235,18 @@ impl Gossip {
         self.desk.connected
     }
 
+    /// Whether any other node of this cluster has ever answered at a seed's address, or knows us now.
+    pub fn answered(&self) -> bool {
+        self.desk.connected || !self.seeds_heard.is_empty()
+    }
+
     /// Errors that only a mistake of ours can cause. Zero, or a bug to report.
     pub fn faults(&self) -> u64 {
         self.faults
     }
 
-    fn address(&self) -> SocketAddr {
+    /// Where the others write to this node.
+    pub fn address(&self) -> SocketAddr {
         self.foca.identity().address
     }
 

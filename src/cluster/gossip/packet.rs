@@ -18,6 +18,15 @@ pub(super) struct Logged {
     twin: Option<u64>,
 }
 
+/// Who sent a datagram that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// A member, or this node through a seed that is it.
+    Heard,
+    /// Another process under this node's id.
+    Twin,
+}
+
 /// Whether a line may be written now; notes that it was.
 fn due(last: &mut Option<u64>, now_ms: u64) -> bool {
     let due = last.is_none_or(|at| now_ms >= at + REFUSAL_LOG_MS);
@@ -40,7 +49,8 @@ impl Gossip {
             Err(datagram::Refused::Version(version)) => Err(Refusal::Version(version)),
             Err(datagram::Refused::Cluster) => Err(Refusal::Cluster),
         };
-        if outcome.is_ok() {
+        // Another process under our own name is not the cluster we look for.
+        if outcome == Ok(Sender::Heard) {
             self.heard_from(from);
         }
         if let Err(refusal) = outcome {
@@ -56,7 +66,7 @@ impl Gossip {
         self.settle();
     }
 
-    fn open(&mut self, kind: Kind, payload: &[u8], stamp: Stamp) -> Result<(), Refusal> {
+    fn open(&mut self, kind: Kind, payload: &[u8], stamp: Stamp) -> Result<Sender, Refusal> {
         match kind {
             Kind::Packet => {
                 let mut rest = payload;
@@ -80,9 +90,15 @@ impl Gossip {
     }
 
     /// A packet of the protocol: `header`, then `updates`; `whole` is both.
-    fn packet(&mut self, header: &Header<Identity>, updates: &[u8], whole: &[u8], stamp: Stamp) -> Result<(), Refusal> {
-        if self.is_own_name(&header.src) {
-            return Ok(());
+    fn packet(
+        &mut self,
+        header: &Header<Identity>,
+        updates: &[u8],
+        whole: &[u8],
+        stamp: Stamp,
+    ) -> Result<Sender, Refusal> {
+        if let Some(own) = self.own_name(&header.src) {
+            return Ok(own);
         }
         if !self.has_room_for(header, updates)? {
             return Err(Refusal::Full);
@@ -93,19 +109,22 @@ impl Gossip {
             Err(_) => return Err(Refusal::Garbage),
         }
         self.heard(&header.src, stamp);
-        Ok(())
+        Ok(Sender::Heard)
     }
 
     /// Someone wants to know whether we live, and says what it believes.
-    fn challenged(&mut self, payload: &[u8], stamp: Stamp) -> Result<(), Refusal> {
+    fn challenged(&mut self, payload: &[u8], stamp: Stamp) -> Result<Sender, Refusal> {
         let mut rest = payload;
         let mut next = || Wire.decode_member(&mut rest).map_err(|_| Refusal::Garbage);
         let (sender, subject) = (next()?, next()?);
         if !rest.is_empty() {
             return Err(Refusal::Garbage);
         }
-        if self.is_own_name(sender.id()) || subject.id().node != self.foca.identity().node {
-            return Ok(());
+        if let Some(own) = self.own_name(sender.id()) {
+            return Ok(own);
+        }
+        if subject.id().node != self.foca.identity().node {
+            return Ok(Sender::Heard);
         }
         if subject.state() == State::Suspect && subject.id() == self.foca.identity() {
             let refuted = self.foca.apply_many(std::iter::once(subject), false, &mut self.desk);
@@ -113,20 +132,25 @@ impl Gossip {
         }
         self.heard(sender.id(), stamp);
         self.announce_to(sender.id().address);
-        Ok(())
+        Ok(Sender::Heard)
     }
 
-    /// Whether a message comes from our own name: ourselves through a seed that is us, or another process that took our id.
-    fn is_own_name(&mut self, sender: &Identity) -> bool {
+    /// Whether a message comes from our own name: ourselves through a seed that is us, or another process that took our id. That one is
+    /// answered, seldom and with about as much as it sent, so that it learns of us: whichever of the two is new would else wait for ever.
+    fn own_name(&mut self, sender: &Identity) -> Option<Sender> {
         let own = self.foca.identity();
         if sender.node != own.node {
-            return false;
+            return None;
         }
-        if sender.address != own.address && due(&mut self.logged.twin, self.clock.now_ms) {
+        if sender.address == own.address {
+            return Some(Sender::Heard);
+        }
+        if due(&mut self.logged.twin, self.clock.now_ms) {
             let (address, incarnation) = (sender.address, sender.incarnation);
             self.desk.effects.push_back(Effect::Twin { address, incarnation });
+            self.announce_to(address);
         }
-        true
+        Some(Sender::Twin)
     }
 
     /// Whether every member a packet names fits. Looks inside only when it might not.

@@ -22,6 +22,9 @@ pub const PREFACE: [u8; 5] = [0xF5, b'T', b'R', b'L', VERSION];
 /// Raised whenever a frame changes other than by appending a variant.
 pub const VERSION: u8 = 1;
 
+/// How the reason of a `Refused` begins when the names of the clusters differ. For people.
+pub const OTHER_CLUSTER: &str = "another cluster name";
+
 /// One frame. Append-only: postcard numbers the variants, and golden tests hold the numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Message<'a> {

@@ -96,7 +96,8 @@ impl Host {
             seed: Dice::new(self.seed, &format!("{} {}", self.name, self.lives.get())).of(0..u64::MAX),
             threads: false,
         };
-        let node = node::start(&config, world, None).await?;
+        let bound = node::bind(&config, world.net).await?;
+        let node = node::start(bound, &config, world, None).await?;
         *self.handles.borrow_mut() = Some(node.handles.clone());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -113,17 +113,35 @@ fn another_process_under_our_id_is_reported_now_and_then() {
     let mut twin = config(0, &[]);
     (twin.address, twin.incarnation) = (address(5), 7);
     let mut twin = Gossip::new(0, twin, 9).unwrap();
-    let mut reports = 0;
+    gossip.seeds(0, vec![address(5)]);
+    let (mut reports, mut answers) = (0, Vec::new());
     for now_ms in 0..100 {
         twin.announce_to(address(0));
         for (_, bytes) in sends(&mut twin) {
             gossip.receive(now_ms, address(5), &bytes);
+            for effect in effects(&mut gossip) {
+                match effect {
+                    Effect::Twin { address: at, incarnation: 7 } if at == address(5) => reports += 1,
+                    Effect::Send { to, bytes: answer } if to == address(5) && answer.len() < 2 * bytes.len() => {
+                        answers.push(answer);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
         }
-        let all = effects(&mut gossip);
-        assert!(all.iter().all(|e| *e == Effect::Twin { address: address(5), incarnation: 7 }), "{all:?}");
-        reports += all.len();
     }
-    assert_eq!(reports, 1);
+    assert_eq!((reports, answers.len(), gossip.answered()), (1, 1, false));
+    // So that the other process hears of it as well; and there it ends.
+    let own = gossip.address();
+    twin.receive(100, own, &answers[0]);
+    let told = effects(&mut twin);
+    assert!(told.iter().any(|e| matches!(e, Effect::Twin { address, .. } if *address == own)), "{told:?}");
+    for effect in told {
+        if let Effect::Send { bytes, .. } = effect {
+            gossip.receive(101, address(5), &bytes);
+        }
+    }
+    assert_eq!(effects(&mut gossip), []);
 }
 
 #[test]
