@@ -10,6 +10,7 @@ use crate::base::id::{ClusterName, NodeId, Zone};
 use crate::base::level::Level;
 use crate::base::limits;
 
+mod address;
 pub mod quantity;
 mod settings;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 
 pub use settings::Settings;
 
+use address::{advertise, host};
 use quantity::{parse_duration, parse_duration_or_ms, parse_size};
 
 /// The admin port is this far above the main port unless named.
@@ -415,43 +417,6 @@ fn some(duration: Duration) -> Option<Duration> {
 
 fn default_cluster() -> ClusterName {
     "trellis".parse().expect("a short plain name")
-}
-
-fn host(text: &str) -> Option<IpAddr> {
-    if text == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { unbracketed(text).parse().ok() }
-}
-
-fn unbracketed(text: &str) -> &str {
-    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text)
-}
-
-/// `name`, `1.2.3.4`, `::1` or `[::1]`, each with or without `:port`.
-fn advertise(text: &str) -> Option<Advertise> {
-    if let Some(host) = reachable_host(text) {
-        return Some(Advertise { host, port: None });
-    }
-    let (host, port) = text.rsplit_once(':')?;
-    // A bare IPv6 address cannot be told from one with a port: brackets are needed there.
-    let host = reachable_host(host).filter(|_| host.starts_with('[') || !host.contains(':'))?;
-    Some(Advertise { host, port: Some(parse_port(port)?) })
-}
-
-/// A host someone else can connect to: an address that is not unspecified, or a name as DNS has them.
-fn reachable_host(text: &str) -> Option<String> {
-    let bare = unbracketed(text);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return (!address.is_unspecified()).then(|| bare.to_owned());
-    }
-    let label = |l: &str| {
-        let plain = l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        (1..=63).contains(&l.len()) && plain && !l.starts_with('-')
-    };
-    (text.len() <= 253 && text.trim_end_matches('.').split('.').all(label)).then(|| text.to_owned())
-}
-
-/// A port one can connect to: digits, not 0.
-fn parse_port(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|port| *port != 0 && text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn admin(text: Option<&str>, port: u16) -> Result<AdminPort, ConfigError> {

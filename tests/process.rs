@@ -3,21 +3,16 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod running;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use running::{DEADLINE, Node, connect, refused, refused_logging_to, refused_with_files, until};
+use running::{DEADLINE, Node, connect, harm, parse_metrics, refused, tell, until};
 use serde_json::Value as Json;
 use trellis::base::slot::Slot;
-use trellis::net::Net;
-use trellis::net::client::Client;
-use trellis::protocol::native::Ask;
 
 /// What a supervisor grants a node to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
@@ -34,28 +29,6 @@ fn say(path: &Path, commands: &str) -> String {
     stream.shutdown(std::net::Shutdown::Write).expect("half closed");
     let mut answers = String::new();
     stream.read_to_string(&mut answers).expect("the node answers and hangs up");
-    answers
-}
-
-/// Does to a node what only builds for tests can be told to do.
-fn harm(node: &Node, request: &'static [u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let address = node.main.parse().expect("the ready line has an address");
-        let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
-        // The node may stop before its answer is out.
-        let _ = client.ask(Ask::Admin(request), DEADLINE, |_| Some(())).await;
-    });
-}
-
-/// Sends inline commands and returns the first so many lines of the answers.
-fn tell(address: &str, commands: &str, lines: usize) -> String {
-    let mut client = BufReader::new(connect(address));
-    client.get_mut().write_all(commands.as_bytes()).expect("the node reads");
-    let mut answers = String::new();
-    for _ in 0..lines {
-        client.read_line(&mut answers).expect("the node answers");
-    }
     answers
 }
 
@@ -258,139 +231,6 @@ fn a_port_in_use_is_named_and_exits_with_1() {
     assert!(reason.contains(&format!("cannot listen on udp {address}")), "{reason}");
 }
 
-/// A standard error whose reader has gone.
-fn unread_log() -> OwnedFd {
-    let (log, _) = UnixStream::pair().expect("a pair of sockets");
-    log.into()
-}
-
-/// Two nodes with such logs meet, and the second dies, all of which is news: the first goes on, and stops in order.
-fn outlives_another(log: impl Fn() -> OwnedFd) {
-    let times = ["--heartbeat-interval", "100", "--failure-timeout", "1000"];
-    let mut first = Node::start_logging_to(log(), &[&["0"], &times[..]].concat());
-    let second = Node::start_logging_to(log(), &[&["0", first.main.as_str()], &times[..]].concat());
-    let state = |node: &Node, state: &str| {
-        let status = node.json("/v1/status");
-        let members = status["members"].as_array().into_iter().flatten();
-        members.filter(|member| member["state"] == state).count()
-    };
-    until("they met", || (state(&first, "alive") == 2 && state(&second, "alive") == 2).then_some(()));
-    drop(second);
-    until("the other is down", || (state(&first, "down") == 1).then_some(()));
-    assert_eq!(tell(&first.main, "SET k v\r\nGET k\r\n", 3), "+OK\r\n$1\r\nv\r\n");
-    first.signal("TERM");
-    let (code, took, _) = first.wait();
-    assert_eq!(code, Some(0));
-    assert!(took < STOP_TIME_MAX, "{took:?}");
-}
-
-#[test]
-fn a_node_outlives_the_reader_of_its_log() {
-    outlives_another(unread_log);
-    let node = Node::start_logging_to(unread_log(), &["0", "127.0.0.1:1"]);
-    let metrics = || parse_metrics(&node.http("GET", "/metrics").1);
-    until("a line is lost", || (metrics()["trellis_log_lines_dropped_total"] >= 1.0).then_some(()));
-    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let taken = held.local_addr().expect("bound").port().to_string();
-    assert_eq!(refused_logging_to(unread_log(), &["0", "--admin-port", &taken]).status.code(), Some(1));
-    assert_eq!(refused_logging_to(unread_log(), &["0", "--threads", "0"]).status.code(), Some(2));
-    assert_eq!(refused_logging_to(unread_log(), &["0", "--wieght", "1"]).status.code(), Some(2));
-}
-
-/// A standard error that nobody reads and that is full.
-fn stuck_log() -> (UnixStream, OwnedFd) {
-    let (reader, mut log) = UnixStream::pair().expect("a pair of sockets");
-    log.set_nonblocking(true).expect("a socket");
-    while log.write_all(&[0; 4096]).is_ok() {}
-    while log.write_all(&[0]).is_ok() {}
-    log.set_nonblocking(false).expect("a socket");
-    (reader, log.into())
-}
-
-#[test]
-fn nothing_waits_for_a_log_that_nobody_reads() {
-    let readers = RefCell::new(Vec::new());
-    let log = || {
-        let (reader, log) = stuck_log();
-        readers.borrow_mut().push(reader);
-        log
-    };
-    outlives_another(log);
-    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let taken = held.local_addr().expect("bound").port().to_string();
-    assert_eq!(refused_logging_to(log(), &["0", "--admin-port", &taken]).status.code(), Some(1));
-    let mut node = Node::start_logging_to(log(), &["0"]);
-    harm(&node, b"POST debug/panic");
-    let (code, took, _) = node.wait();
-    assert_eq!(code, Some(70));
-    assert!(took < STOP_TIME_MAX, "{took:?}");
-}
-
-#[test]
-fn too_few_open_files_are_refused_in_one_line() {
-    for limit in [12, 20, 56] {
-        let output = refused_with_files(limit, &["0", "--threads", "2"]);
-        let reason = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(1), "{reason}");
-        let expected = format!(
-            "trellis: the hard limit on open files, {limit}, is too low: with 2 threads at least 57 are needed\n"
-        );
-        assert_eq!(reason, expected);
-    }
-}
-
-#[test]
-fn clients_that_take_all_their_room_do_not_keep_peers_out() {
-    let first = Node::start(&["0", "--max-connections", "1"]);
-    let mut client = BufReader::new(connect(&first.main));
-    client.get_mut().write_all(b"PING\r\n").expect("the node reads");
-    let mut pong = String::new();
-    client.read_line(&mut pong).expect("the node answers");
-    assert_eq!(pong, "+PONG\r\n");
-    assert_eq!(tell(&first.main, "PING\r\n", 1), "-ERR max number of clients reached\r\n");
-    // One that says nothing is a client after a while, and told the same.
-    let mut silent = String::new();
-    connect(&first.main).read_to_string(&mut silent).expect("the node answers");
-    assert_eq!(silent, "-ERR max number of clients reached\r\n");
-    let second = Node::start(&["0", &first.main]);
-    until("both hold their share", || {
-        let status = second.json("/v1/status");
-        let complete = status["under_replicated_partitions"] == 0 && status["members"].as_array()?.len() == 2;
-        complete.then_some(())
-    });
-}
-
-#[test]
-fn the_replies_to_one_batch_are_bounded_and_the_rest_of_it_is_refused() {
-    const REPLIES_BYTES_MAX: usize = 256 * 1024 * 1024;
-    const KEY_BYTES: usize = 60_000;
-    let node = Node::start(&["0"]);
-    let mut stream = connect(&node.main);
-    let mut answered = |commands: &[u8], end: &[u8]| {
-        stream.write_all(commands).unwrap();
-        let (mut bytes, mut chunk) = (0, vec![0; 1 << 20]);
-        let mut tail = Vec::new();
-        while !tail.ends_with(end) {
-            let read = stream.read(&mut chunk).unwrap();
-            assert!(read > 0, "the node hung up");
-            bytes += read;
-            tail.extend_from_slice(&chunk[..read]);
-            tail.drain(..tail.len().saturating_sub(4096));
-        }
-        (bytes, String::from_utf8_lossy(&tail).into_owned())
-    };
-    let mut sets: Vec<u8> = Vec::new();
-    for n in 0..500 {
-        write!(sets, "*3\r\n$3\r\nSET\r\n${KEY_BYTES}\r\n{n:0KEY_BYTES$}\r\n$1\r\nv\r\n").unwrap();
-    }
-    sets.extend_from_slice(b"ECHO done\r\n");
-    answered(&sets, b"done\r\n");
-    let (bytes, tail) = answered(&[&b"KEYS *\r\n".repeat(12)[..], b"ECHO done\r\n"].concat(), b"done\r\n");
-    let one = 500 * KEY_BYTES;
-    assert!(bytes > REPLIES_BYTES_MAX && bytes < REPLIES_BYTES_MAX + 2 * one, "{bytes} bytes");
-    assert!(tail.contains("-BUSY the replies to one batch are too large"), "{tail:?}");
-}
-
 #[test]
 fn inline_commands_work_over_the_unix_socket() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -493,37 +333,4 @@ fn every_line_of_the_metrics_page_is_valid() {
     assert!(samples["trellis_command_duration_seconds_count{command=\"get\"}"] >= 1.0);
     assert!(samples["trellis_command_duration_seconds_bucket{command=\"set\",le=\"+Inf\"}"] >= 1.0);
     assert!(samples["trellis_commands_refused_total"] >= 1.0);
-}
-
-/// Reads the text exposition format (version 0.0.4): every family declared once and before its samples, every sample once.
-fn parse_metrics(page: &str) -> BTreeMap<String, f64> {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
-    let (mut families, mut samples) = (BTreeMap::new(), BTreeMap::new());
-    let mut current = String::new();
-    assert!(page.ends_with('\n'));
-    for line in page.lines() {
-        if let Some(declared) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = declared.split_once(' ').expect("a name and a type");
-            assert!(is_name(name) && ["counter", "gauge", "histogram"].contains(&kind), "{line}");
-            assert!(families.insert(name.to_owned(), kind).is_none(), "declared twice: {line}");
-            name.clone_into(&mut current);
-            continue;
-        }
-        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
-        let (name, labels) = series.split_once('{').map_or((series, None), |(name, rest)| (name, Some(rest)));
-        let suffixes: &[&str] = if families[&current] == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
-        assert!(suffixes.iter().any(|suffix| name == format!("{current}{suffix}")), "not under its family: {line}");
-        for label in labels.map_or("", |labels| labels.strip_suffix('}').expect("closed")).split_terminator(',') {
-            let (label, text) = label.split_once('=').unwrap_or_else(|| panic!("{line}"));
-            let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-            assert!(is_name(label) && text.is_some_and(|text| !text.contains(['"', '\\'])), "{line}");
-        }
-        let value: f64 = value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
-        assert!(samples.insert(series.to_owned(), value).is_none(), "twice: {line}");
-    }
-    samples
 }

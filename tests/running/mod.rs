@@ -1,6 +1,7 @@
 //! Real nodes as processes, for tests: started on free ports, waited for by what they say, stopped by signal. Every wait
 //! is for an event or a change, with a deadline; `until` looks again and again, for what tells nobody when it changes.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,6 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
+use trellis::net::Net;
+use trellis::net::client::Client;
+use trellis::protocol::native::Ask;
 
 /// Far longer than anything takes; a test that meets it has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -184,4 +188,59 @@ pub(crate) fn until<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) 
         assert!(began.elapsed() < DEADLINE, "waited in vain: {what}");
         let _ = pause.recv_timeout(LOOK_EVERY);
     }
+}
+
+/// Does to a node what only builds for tests can be told to do.
+pub(crate) fn harm(node: &Node, request: &'static [u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let address = node.main.parse().expect("the ready line has an address");
+        let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
+        // The node may stop before its answer is out.
+        let _ = client.ask(Ask::Admin(request), DEADLINE, |_| Some(())).await;
+    });
+}
+
+/// Sends inline commands and returns the first so many lines of the answers.
+pub(crate) fn tell(address: &str, commands: &str, lines: usize) -> String {
+    let mut client = BufReader::new(connect(address));
+    client.get_mut().write_all(commands.as_bytes()).expect("the node reads");
+    let mut answers = String::new();
+    for _ in 0..lines {
+        client.read_line(&mut answers).expect("the node answers");
+    }
+    answers
+}
+
+/// Reads the text exposition format (version 0.0.4): every family declared once and before its samples, every sample once.
+pub(crate) fn parse_metrics(page: &str) -> BTreeMap<String, f64> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let (mut families, mut samples) = (BTreeMap::new(), BTreeMap::new());
+    let mut current = String::new();
+    assert!(page.ends_with('\n'));
+    for line in page.lines() {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declared.split_once(' ').expect("a name and a type");
+            assert!(is_name(name) && ["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(families.insert(name.to_owned(), kind).is_none(), "declared twice: {line}");
+            name.clone_into(&mut current);
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        let (name, labels) = series.split_once('{').map_or((series, None), |(name, rest)| (name, Some(rest)));
+        let suffixes: &[&str] = if families[&current] == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+        assert!(suffixes.iter().any(|suffix| name == format!("{current}{suffix}")), "not under its family: {line}");
+        for label in labels.map_or("", |labels| labels.strip_suffix('}').expect("closed")).split_terminator(',') {
+            let (label, text) = label.split_once('=').unwrap_or_else(|| panic!("{line}"));
+            let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            assert!(is_name(label) && text.is_some_and(|text| !text.contains(['"', '\\'])), "{line}");
+        }
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
+        assert!(samples.insert(series.to_owned(), value).is_none(), "twice: {line}");
+    }
+    samples
 }
