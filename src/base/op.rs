@@ -106,6 +106,25 @@ pub enum Act {
     },
     /// Remove the deadline; 1 if there was one.
     Persist,
+    /// As `Set`, if what the key holds compares as asked with the operand: the first bytes of `Op::value`. What follows them is stored. A key
+    /// that is not there differs from everything.
+    SetIf {
+        /// The deadline afterwards.
+        expiry: Expiry,
+        /// Only if.
+        comparison: Comparison,
+        /// What to answer.
+        answer: SetAnswer,
+        /// Length of the operand.
+        operand_bytes: u32,
+    },
+    /// 1 if it was there, compared as asked with `Op::value`, and is deleted; else 0.
+    DeleteIf {
+        /// Only if.
+        comparison: Comparison,
+    },
+    /// XXH3-64 of the value as 16 lower-case hexadecimal digits, or null.
+    Digest,
 }
 
 /// A deadline a client named.
@@ -137,6 +156,19 @@ pub enum When {
     Absent,
     /// XX.
     Present,
+}
+
+/// How a value is compared with an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    /// IFEQ: the same bytes.
+    Equal,
+    /// IFNE: other bytes.
+    Differs,
+    /// IFDEQ: the operand is the value's digest.
+    DigestEqual,
+    /// IFDNE: the operand is another digest.
+    DigestDiffers,
 }
 
 /// The condition of an `Expire`; the flags combine as in Redis 7.
@@ -175,6 +207,7 @@ impl Act {
                 | Self::Strlen
                 | Self::GetRange { .. }
                 | Self::Ttl { .. }
+                | Self::Digest
                 | Self::GetEx { expiry: Expiry::Keep }
         )
     }
@@ -216,6 +249,13 @@ mod tests {
         assert!(!Act::Delete.repeats_safely());
         assert!(Act::Get.repeats_safely());
         assert!(!Act::GetEx { expiry: Expiry::Clear }.repeats_safely());
+        assert!(!Act::DeleteIf { comparison: Comparison::Equal }.repeats_safely());
+        assert!(Act::Digest.repeats_safely());
+    }
+
+    #[test]
+    fn no_act_makes_every_operation_larger() {
+        assert_eq!((size_of::<Act>(), size_of::<Op>()), (24, 88));
     }
 
     #[test]

@@ -11,12 +11,13 @@ use crate::base::counters::Counter;
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
 use crate::base::hlc::{Hlc, UnixMs, Version};
 use crate::base::limits::LARGE_VALUE_BYTES;
-use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, Op, SetAnswer, When};
+use crate::base::op::{Act, Comparison, Deadline, ExpireWhen, Expiry, Op, SetAnswer, When};
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 
 mod acts;
 mod budget;
+mod conditions;
 mod eviction;
 mod replicas;
 mod time;

@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
 use crate::base::entry::BodyRef;
-use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Comparison, Deadline, ExpireWhen, Expiry, SetAnswer, When};
 use numbers::*;
 
 /// An example of one variant.
@@ -323,6 +323,28 @@ fn acts() -> Vec<Pin> {
             "0f 00 c0 a9 07 01 00 00 00",
         ),
         part("Act::Persist", Act::Persist, act_number, "10"),
+        part(
+            "Act::SetIf",
+            Act::SetIf {
+                expiry: Expiry::Keep,
+                comparison: Comparison::Differs,
+                answer: SetAnswer::Old,
+                operand_bytes: 300,
+            },
+            act_number,
+            "11 00 01 02 ac 02",
+        ),
+        part("Act::DeleteIf", Act::DeleteIf { comparison: Comparison::Equal }, act_number, "12 00"),
+        part("Act::Digest", Act::Digest, act_number, "13"),
+    ]
+}
+
+fn comparisons() -> Vec<Pin> {
+    vec![
+        part("Comparison::Equal", Comparison::Equal, comparison_number, "00"),
+        part("Comparison::Differs", Comparison::Differs, comparison_number, "01"),
+        part("Comparison::DigestEqual", Comparison::DigestEqual, comparison_number, "02"),
+        part("Comparison::DigestDiffers", Comparison::DigestDiffers, comparison_number, "03"),
     ]
 }
 
@@ -408,6 +430,7 @@ fn acts_keep_their_bytes() {
     check(&deadlines(), DEADLINES);
     check(&conditions(), WHENS);
     check(&set_answers(), SET_ANSWERS);
+    check(&comparisons(), COMPARISONS);
 }
 
 #[test]
@@ -430,7 +453,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 15] = [
+    let families: [fn() -> Vec<Pin>; 16] = [
         messages,
         asks,
         answers,
@@ -443,6 +466,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         deadlines,
         conditions,
         set_answers,
+        comparisons,
         levels,
         wires,
         reply_kinds,

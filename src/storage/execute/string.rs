@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::condition::Condition;
 use super::number::Extended;
 use super::{Mutated, NOT_A_FLOAT, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, Target, bulk, error};
 use crate::base::hlc::UnixMs;
@@ -15,9 +16,9 @@ use crate::storage::store::{OutOfMemory, Store};
 /// The arguments of a `Set`.
 #[derive(Clone, Copy)]
 pub(super) struct Set<'a> {
-    pub(super) value: &'a Bytes,
+    pub(super) value: Value<'a>,
     pub(super) expiry: Expiry,
-    pub(super) when: When,
+    pub(super) condition: Condition<'a>,
     pub(super) answer: SetAnswer,
     pub(super) flags: u32,
 }
@@ -32,11 +33,15 @@ struct Taken {
 impl Store {
     pub(super) fn set(&mut self, to: Target<'_>, set: Set<'_>, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
         // A blind write looks the key up once, in the table's own `put`.
-        let blind = set.when == When::Always && set.answer != SetAnswer::Old && set.expiry != Expiry::Keep;
+        let blind = matches!(set.condition, Condition::When(When::Always))
+            && set.answer != SetAnswer::Old
+            && set.expiry != Expiry::Keep;
         let (mut present, mut deadline) = (false, None);
         let mut old = None;
+        let mut wanted = set.condition.holds(None);
         if !blind && let Some(live) = self.glance(to) {
             (present, deadline) = (true, live.deadline());
+            wanted = set.condition.holds(Some(live.value()));
             // The old value is answered after the write, which may be refused.
             old = (set.answer == SetAnswer::Old).then(|| match live.shared() {
                 Some(bytes) => bytes.clone(),
@@ -46,17 +51,16 @@ impl Store {
         if set.answer == SetAnswer::Old {
             self.count_lookup(present);
         }
-        let wanted = match set.when {
-            When::Always => true,
-            When::Absent => !present,
-            When::Present => present,
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(refusal) => return sink.reply(error(refusal)),
         };
         let deadline = match set.expiry {
             Expiry::Keep => deadline,
             Expiry::Clear => None,
             Expiry::Until(at) => Some(absolute(at, to.now)),
         };
-        if wanted && let Err(OutOfMemory) = self.store(to, Value::Owned(set.value), deadline, set.flags, mutated) {
+        if wanted && let Err(OutOfMemory) = self.store(to, set.value, deadline, set.flags, mutated) {
             return sink.reply(error(OUT_OF_MEMORY));
         }
         sink.reply(match (set.answer, &old) {

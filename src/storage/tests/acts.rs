@@ -7,7 +7,7 @@ fn until(ms: i64) -> Expiry {
 }
 
 /// Each line: act, value, reply. The replies are those redis-server 7.0 gives to the same commands.
-fn check(script: &[(Act, &str, &str)]) {
+pub(super) fn check(script: &[(Act, &str, &str)]) {
     let mut store = store();
     for (line, (act, value, expected)) in script.iter().enumerate() {
         let (reply, told) = run(&mut store, &op("k", *act, value), T0);

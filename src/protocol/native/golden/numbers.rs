@@ -3,7 +3,7 @@
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
 use crate::base::level::Level;
-use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Comparison, Deadline, Expiry, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
 
 /// The number of each variant, and how many there are.
@@ -100,6 +100,15 @@ numbers!(act_number, ACTS, Act,
     Act::IncrFloat => 14,
     Act::Expire { .. } => 15,
     Act::Persist => 16,
+    Act::SetIf { .. } => 17,
+    Act::DeleteIf { .. } => 18,
+    Act::Digest => 19,
+);
+numbers!(comparison_number, COMPARISONS, Comparison,
+    Comparison::Equal => 0,
+    Comparison::Differs => 1,
+    Comparison::DigestEqual => 2,
+    Comparison::DigestDiffers => 3,
 );
 numbers!(expiry_number, EXPIRYS, Expiry,
     Expiry::Keep => 0,
