@@ -125,6 +125,44 @@ pub enum Act {
     },
     /// XXH3-64 of the value as 16 lower-case hexadecimal digits, or null.
     Digest,
+    /// The bit `at` bits from the start of the value; 0 past its end.
+    GetBit {
+        /// Bit 0 is the highest of the first byte.
+        at: u64,
+    },
+    /// Set one bit, zero-padding; what it was.
+    SetBit {
+        /// As above.
+        at: u64,
+        /// 1 rather than 0.
+        on: bool,
+    },
+    /// How many bits are 1 from `start` to `end`, both inclusive, negative from the end; 0 when absent.
+    BitCount {
+        /// First.
+        start: i64,
+        /// Last.
+        end: i64,
+        /// What these count.
+        unit: BitUnit,
+    },
+    /// The first bit that is `on` from `start` to `end`, or -1. Of a value that is absent all bits are 0.
+    BitPos {
+        /// 1 rather than 0.
+        on: bool,
+        /// No end was named: the value goes on in zeros.
+        open: bool,
+        /// First.
+        start: i64,
+        /// Last.
+        end: i64,
+        /// What these count.
+        unit: BitUnit,
+    },
+    /// The operations that `Op::value` encodes (see [`bitfield`](super::bitfield)), in order; an array of integers and nulls.
+    BitField,
+    /// The same if none of them writes.
+    BitFieldGet,
 }
 
 /// A deadline a client named.
@@ -171,6 +209,15 @@ pub enum Comparison {
     DigestDiffers,
 }
 
+/// What a range of bits is given in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BitUnit {
+    /// Whole bytes.
+    Byte,
+    /// Bits.
+    Bit,
+}
+
 /// The condition of an `Expire`; the flags combine as in Redis 7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireWhen {
@@ -208,6 +255,10 @@ impl Act {
                 | Self::GetRange { .. }
                 | Self::Ttl { .. }
                 | Self::Digest
+                | Self::GetBit { .. }
+                | Self::BitCount { .. }
+                | Self::BitPos { .. }
+                | Self::BitFieldGet
                 | Self::GetEx { expiry: Expiry::Keep }
         )
     }
@@ -251,6 +302,8 @@ mod tests {
         assert!(!Act::GetEx { expiry: Expiry::Clear }.repeats_safely());
         assert!(!Act::DeleteIf { comparison: Comparison::Equal }.repeats_safely());
         assert!(Act::Digest.repeats_safely());
+        assert!(!Act::BitField.repeats_safely());
+        assert!(Act::BitFieldGet.repeats_safely());
     }
 
     #[test]

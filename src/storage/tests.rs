@@ -16,6 +16,7 @@ use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 
 mod acts;
+mod bits;
 mod budget;
 mod conditions;
 mod eviction;
@@ -50,6 +51,10 @@ impl ReplySink for Replies {
             ReplyRef::Int(n) => n.to_string(),
             ReplyRef::Bulk(bytes) => text(bytes),
             ReplyRef::Shared(bytes) => text(bytes),
+            ReplyRef::Ints(ints) => {
+                let ints = ints.iter().map(|int| int.map_or("nil".into(), |int| int.to_string()));
+                format!("[{}]", ints.collect::<Vec<_>>().join(", "))
+            }
             ReplyRef::Simple(simple) => format!("+{simple}"),
             ReplyRef::Error(error) => format!("-{error}"),
         });

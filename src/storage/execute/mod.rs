@@ -1,6 +1,7 @@
 //! Executes one operation as Redis 7 does: one file per family of acts. Parses nothing, encodes nothing. Compared with redis-server in
 //! `storage::tests`.
 
+mod bit;
 mod condition;
 mod deadline;
 mod number;
@@ -97,6 +98,13 @@ impl Store {
             }
             Act::DeleteIf { comparison } => self.delete_if(to, comparison, &op.value, sink, mutated),
             Act::Digest => self.digest(to, sink),
+            Act::GetBit { at } => self.get_bit(to, at, sink),
+            Act::SetBit { at, on } => self.set_bit(to, (at, on), sink, mutated),
+            Act::BitCount { start, end, unit } => self.bit_count(to, bit::BitRange { start, end, unit }, sink),
+            Act::BitPos { on, open, start, end, unit } => {
+                self.bit_position(to, (on, open), bit::BitRange { start, end, unit }, sink);
+            }
+            Act::BitField | Act::BitFieldGet => self.bit_field(to, &op.value, sink, mutated),
         }
     }
 

@@ -24,10 +24,10 @@ pub(super) struct Set<'a> {
 }
 
 /// A value's bytes, deadline and flags, taken out to be changed.
-struct Taken {
-    value: Vec<u8>,
-    deadline: Option<UnixMs>,
-    flags: u32,
+pub(super) struct Taken {
+    pub(super) value: Vec<u8>,
+    pub(super) deadline: Option<UnixMs>,
+    pub(super) flags: u32,
 }
 
 impl Store {
@@ -128,14 +128,7 @@ impl Store {
         let Some(end) = end.filter(|end| *end <= self.config.value_bytes_max) else {
             return sink.reply(error(TOO_LONG));
         };
-        let mut taken = self.take(to, end.saturating_sub(len)).unwrap_or(Taken {
-            value: Vec::with_capacity(end),
-            deadline: None,
-            flags: 0,
-        });
-        if taken.value.len() < end {
-            taken.value.resize(end, 0);
-        }
+        let mut taken = self.take_grown(to, end);
         taken.value[end - part.len()..end].copy_from_slice(part);
         let value = Bytes::from(taken.value);
         let stored = self.store(to, Value::Owned(&value), taken.deadline, taken.flags, mutated);
@@ -174,6 +167,17 @@ impl Store {
             Ok(()) => ReplyRef::Bulk(text.as_bytes()),
             Err(OutOfMemory) => error(OUT_OF_MEMORY),
         });
+    }
+
+    /// A copy of the value, of nothing where there is none, zero-padded to `len` bytes at least.
+    pub(super) fn take_grown(&mut self, to: Target<'_>, len: usize) -> Taken {
+        let present = self.glance(to).map_or(0, |live| live.value().len());
+        let taken = self.take(to, len.saturating_sub(present));
+        let mut taken = taken.unwrap_or(Taken { value: Vec::with_capacity(len), deadline: None, flags: 0 });
+        if taken.value.len() < len {
+            taken.value.resize(len, 0);
+        }
+        taken
     }
 
     /// A copy of the value with room for `more` bytes.

@@ -3,7 +3,7 @@
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
 use crate::base::level::Level;
-use crate::base::op::{Act, Comparison, Deadline, Expiry, SetAnswer, When};
+use crate::base::op::{Act, BitUnit, Comparison, Deadline, Expiry, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
 
 /// The number of each variant, and how many there are.
@@ -103,6 +103,16 @@ numbers!(act_number, ACTS, Act,
     Act::SetIf { .. } => 17,
     Act::DeleteIf { .. } => 18,
     Act::Digest => 19,
+    Act::GetBit { .. } => 20,
+    Act::SetBit { .. } => 21,
+    Act::BitCount { .. } => 22,
+    Act::BitPos { .. } => 23,
+    Act::BitField => 24,
+    Act::BitFieldGet => 25,
+);
+numbers!(bit_unit_number, BIT_UNITS, BitUnit,
+    BitUnit::Byte => 0,
+    BitUnit::Bit => 1,
 );
 numbers!(comparison_number, COMPARISONS, Comparison,
     Comparison::Equal => 0,
