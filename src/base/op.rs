@@ -163,6 +163,11 @@ pub enum Act {
     BitField,
     /// The same if none of them writes.
     BitFieldGet,
+    /// What there is to tell of the value, or null.
+    Describe {
+        /// Of all that.
+        aspect: Aspect,
+    },
 }
 
 /// A deadline a client named.
@@ -240,6 +245,25 @@ pub enum SetAnswer {
     Flag,
     /// The old value or null (SET ... GET, GETSET), whether or not the condition held.
     Old,
+    /// `+OK`, or an error when the condition failed (RESTORE).
+    Restored,
+}
+
+/// What an [`Act::Describe`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aspect {
+    /// How Redis would keep it.
+    Encoding,
+    /// How often it is used: an error, for nobody counts.
+    Frequency,
+    /// Seconds since its last change.
+    IdleSeconds,
+    /// How many keys share it: 1.
+    References,
+    /// Bytes of memory it is accounted for.
+    MemoryBytes,
+    /// The payload from which `RESTORE` makes it again.
+    Dump,
 }
 
 impl Act {
@@ -259,6 +283,7 @@ impl Act {
                 | Self::BitCount { .. }
                 | Self::BitPos { .. }
                 | Self::BitFieldGet
+                | Self::Describe { .. }
                 | Self::GetEx { expiry: Expiry::Keep }
         )
     }

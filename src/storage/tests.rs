@@ -19,6 +19,7 @@ mod acts;
 mod bits;
 mod budget;
 mod conditions;
+mod describe;
 mod eviction;
 mod replicas;
 mod time;

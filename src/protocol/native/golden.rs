@@ -349,6 +349,7 @@ fn acts_keep_their_bytes() {
     check(&set_answers(), SET_ANSWERS);
     check(&comparisons(), COMPARISONS);
     check(&bit_units(), BIT_UNITS);
+    check(&aspects(), ASPECTS);
 }
 
 #[test]
@@ -371,7 +372,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 17] = [
+    let families: [fn() -> Vec<Pin>; 18] = [
         messages,
         asks,
         answers,
@@ -386,6 +387,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         set_answers,
         comparisons,
         bit_units,
+        aspects,
         levels,
         wires,
         reply_kinds,

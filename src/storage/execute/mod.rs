@@ -4,6 +4,7 @@
 mod bit;
 mod condition;
 mod deadline;
+mod describe;
 mod number;
 mod read;
 mod string;
@@ -105,6 +106,7 @@ impl Store {
                 self.bit_position(to, (on, open), bit::BitRange { start, end, unit }, sink);
             }
             Act::BitField | Act::BitFieldGet => self.bit_field(to, &op.value, sink, mutated),
+            Act::Describe { aspect } => self.describe(to, aspect, sink),
         }
     }
 

@@ -13,6 +13,8 @@ use crate::base::reply::{ReplyRef, ReplySink, TOO_LONG};
 use crate::storage::packed::Value;
 use crate::storage::store::{OutOfMemory, Store};
 
+const BUSY_KEY: &str = "BUSYKEY Target key name already exists.";
+
 /// The arguments of a `Set`.
 #[derive(Clone, Copy)]
 pub(super) struct Set<'a> {
@@ -64,7 +66,8 @@ impl Store {
             return sink.reply(error(OUT_OF_MEMORY));
         }
         sink.reply(match (set.answer, &old) {
-            (SetAnswer::Done, _) if wanted => ReplyRef::Ok,
+            (SetAnswer::Done | SetAnswer::Restored, _) if wanted => ReplyRef::Ok,
+            (SetAnswer::Restored, _) => error(BUSY_KEY),
             (SetAnswer::Flag, _) => ReplyRef::Int(i64::from(wanted)),
             (SetAnswer::Old, Some(old)) => ReplyRef::Shared(old),
             (SetAnswer::Done | SetAnswer::Old, _) => ReplyRef::Null,

@@ -2,7 +2,7 @@
 
 use super::numbers::*;
 use super::{Pin, part};
-use crate::base::op::{Act, BitUnit, Comparison, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Aspect, BitUnit, Comparison, Deadline, ExpireWhen, Expiry, SetAnswer, When};
 
 pub(super) fn acts() -> Vec<Pin> {
     vec![
@@ -57,6 +57,18 @@ pub(super) fn acts() -> Vec<Pin> {
         ),
         part("Act::BitField", Act::BitField, act_number, "18"),
         part("Act::BitFieldGet", Act::BitFieldGet, act_number, "19"),
+        part("Act::Describe", Act::Describe { aspect: Aspect::Dump }, act_number, "1a 05"),
+    ]
+}
+
+pub(super) fn aspects() -> Vec<Pin> {
+    vec![
+        part("Aspect::Encoding", Aspect::Encoding, aspect_number, "00"),
+        part("Aspect::Frequency", Aspect::Frequency, aspect_number, "01"),
+        part("Aspect::IdleSeconds", Aspect::IdleSeconds, aspect_number, "02"),
+        part("Aspect::References", Aspect::References, aspect_number, "03"),
+        part("Aspect::MemoryBytes", Aspect::MemoryBytes, aspect_number, "04"),
+        part("Aspect::Dump", Aspect::Dump, aspect_number, "05"),
     ]
 }
 
@@ -104,5 +116,6 @@ pub(super) fn set_answers() -> Vec<Pin> {
         part("SetAnswer::Done", SetAnswer::Done, set_answer_number, "00"),
         part("SetAnswer::Flag", SetAnswer::Flag, set_answer_number, "01"),
         part("SetAnswer::Old", SetAnswer::Old, set_answer_number, "02"),
+        part("SetAnswer::Restored", SetAnswer::Restored, set_answer_number, "03"),
     ]
 }

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
-use super::{Context, ErrorText, Parsed, bits, conditions, connection, expiry, integers, keys, server, strings};
+use super::{
+    Context, ErrorText, Parsed, bits, conditions, connection, expiry, integers, keys, objects, server, strings,
+};
 use crate::protocol::resp::Args;
 
 /// Makes a request of a command's arguments, whose number and key lengths have been checked. It may take them.
@@ -138,7 +140,7 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 8] = [
+const FAMILIES: [&[Command]; 9] = [
     strings::COMMANDS,
     integers::COMMANDS,
     keys::COMMANDS,
@@ -147,6 +149,7 @@ const FAMILIES: [&[Command]; 8] = [
     server::COMMANDS,
     conditions::COMMANDS,
     bits::COMMANDS,
+    objects::COMMANDS,
 ];
 
 const COUNT: usize = {
