@@ -11,6 +11,9 @@ use crate::storage::bits;
 use crate::storage::packed::Value;
 use crate::storage::store::{OutOfMemory, Store};
 
+/// A field that begins within the longest string may reach so far past its end, as in Redis; frames have room for it.
+const FIELD_BYTES_MAX: usize = 8;
+
 /// The bits a `BITCOUNT` or a `BITPOS` looks at.
 #[derive(Clone, Copy)]
 pub(super) struct BitRange {
@@ -33,7 +36,7 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) {
-        let Some(end) = self.within_bound(at / 8 + 1) else { return sink.reply(error(TOO_LONG)) };
+        let Some(end) = self.within_bound(at / 8 + 1, 0) else { return sink.reply(error(TOO_LONG)) };
         let old = self.glance(to).map(|live| (live.value().len(), bits::bit(live.value(), at)));
         let was = old.is_some_and(|(_, bit)| bit);
         let changes = was != on || old.is_none_or(|(len, _)| len < end);
@@ -97,7 +100,7 @@ impl Store {
             self.count_lookup(answers.is_some());
             return sink.reply(ReplyRef::Ints(&answers.unwrap_or_else(|| vec![Some(0); fields.len()])));
         };
-        let Some(end) = self.within_bound(reach) else { return sink.reply(error(TOO_LONG)) };
+        let Some(end) = self.within_bound(reach, FIELD_BYTES_MAX) else { return sink.reply(error(TOO_LONG)) };
         let present = self.glance(to).map(|live| live.value().len());
         let mut taken = self.take_grown(to, end);
         // As in Redis the string grows to the farthest write, even if that fails.
@@ -118,8 +121,8 @@ impl Store {
         sink.reply(ReplyRef::Ints(&answers));
     }
 
-    /// A length that a string may have.
-    fn within_bound(&self, bytes: u64) -> Option<usize> {
-        usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.config.value_bytes_max)
+    /// A length that a string may have, with so much on top.
+    fn within_bound(&self, bytes: u64, more: usize) -> Option<usize> {
+        usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.config.value_bytes_max + more)
     }
 }

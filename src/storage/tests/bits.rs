@@ -121,11 +121,14 @@ fn a_write_that_fails_has_made_room_for_itself_as_in_redis() {
 #[test]
 fn operations_on_fields_beyond_bounds_or_reason_are_refused() {
     let mut store = store();
-    let far = Field { signed: false, bits: 8, offset: 8 << 20, verb: Verb::Set(1), overflow: Overflow::Wrap };
+    let at = |offset| Field { signed: true, bits: 64, offset, verb: Verb::Set(1), overflow: Overflow::Wrap };
+    let far = at((8 << 20) + 1);
     let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
     assert_eq!(fields(&mut store, &[far]), (too_long.into(), None));
     assert_eq!(run(&mut store, &op("k", Act::BitField, "no field"), T0).0, "-ERR malformed operation");
     assert_eq!(store.len(), 0);
+    assert_eq!(fields(&mut store, &[at((8 << 20) - 1)]).0, "[0]");
+    assert_eq!(run(&mut store, &op("k", Act::Strlen, ""), T0).0, ((1 << 20) + 8).to_string());
 }
 
 #[test]
