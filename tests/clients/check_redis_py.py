@@ -171,7 +171,7 @@ def locks(nodes):
                 time.sleep(0.002)
             client.set("guarded", int(client.get("guarded") or 0) + 1)
             same(client.execute_command("DELEX", "lock", "IFEQ", "another"), 0, "a lock is not given back by another")
-            same(client.execute_command("SET", "lock", token, "IFEQ", token, "PX", "30000"), b"OK", "its holder prolongs it")
+            same(client.execute_command("SET", "lock", token, "IFEQ", token, "PX", "30000"), True, "its holder prolongs it")
             same(client.execute_command("DELEX", "lock", "IFEQ", token), 1, "its holder gives it back")
 
     with ThreadPoolExecutor(6) as pool:
