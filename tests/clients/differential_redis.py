@@ -7,6 +7,7 @@ each difference with the fewest commands that show it, and how much was compared
 """
 
 import argparse
+import io
 import random
 import shutil
 import socket
@@ -138,6 +139,27 @@ LEAVES_ANOTHER_VALUE = {"incrbyfloat"}
 # ---- servers ----
 
 
+def raw(file):
+    """One reply, its bytes."""
+    line = file.readline()
+    if not line.endswith(b"\r\n"):
+        raise ConnectionError("the server hung up")
+    kind, size = line[:1], line[1:-2]
+    if kind in b"+-:_,#(":
+        return line
+    if kind in b"$=!":
+        return line + (file.read(int(size) + 2) if int(size) >= 0 else b"")
+    if kind in b"*~>%":
+        return line + b"".join(raw(file) for _ in range(int(size) * (2 if kind == b"%" else 1)))
+    raise ConnectionError(f"not a reply: {line!r}")
+
+
+def elements(array):
+    """The replies in an array, their bytes."""
+    file = io.BytesIO(array)
+    return [raw(file) for _ in range(int(file.readline()[1:]))]
+
+
 class Server:
     """A connection to one of the two, which gives replies as they come."""
 
@@ -152,26 +174,12 @@ class Server:
         self.file.close()
         self.socket.close()
 
-    def raw(self):
-        """One reply, its bytes."""
-        line = self.file.readline()
-        if not line.endswith(b"\r\n"):
-            raise ConnectionError("the server hung up")
-        kind, size = line[:1], line[1:-2]
-        if kind in b"+-:_,#(":
-            return line
-        if kind in b"$=!":
-            return line + (self.file.read(int(size) + 2) if int(size) >= 0 else b"")
-        if kind in b"*~>%":
-            return line + b"".join(self.raw() for _ in range(int(size) * (2 if kind == b"%" else 1)))
-        raise ConnectionError(f"not a reply: {line!r}")
-
     def send(self, words):
         self.socket.sendall(b"".join(command(*[self.dumped if word is DUMPED else word for word in each]) for each in words))
 
     def ask(self, *words):
         self.send([words])
-        return self.raw()
+        return raw(self.file)
 
     def table(self):
         """The server's commands, subcommands as `container|name`."""
@@ -236,7 +244,7 @@ def play(servers, wire, steps):
             for server in connections:
                 server.send(run)
             for words in run:
-                ours, theirs = (server.raw() for server in connections)
+                ours, theirs = (raw(server.file) for server in connections)
                 replies.append((ours, theirs))
                 if lower(words[0]) == b"dump":
                     for server, reply in zip(connections, (ours, theirs)):
@@ -251,6 +259,7 @@ def play(servers, wire, steps):
 def first_difference(servers, wire, steps, table, seen=None):
     """The index of the first command that is answered otherwise, and the two replies; None if there is none."""
     replies = iter(play(servers, wire, steps))
+    queued = []
     for at, words in enumerate(steps):
         if words is None:
             continue
@@ -258,14 +267,23 @@ def first_difference(servers, wire, steps, table, seen=None):
         name = name_of(words, table)
         if seen is not None:
             seen[name] += 1
-        if ours == theirs:
-            continue
-        tolerated = TOLERATED.get(name)
-        if not (tolerated and tolerated[0](ours, theirs, steps[:at])):
+        if theirs == b"+QUEUED\r\n":
+            queued.append(name)
+        parts = [(name, ours, theirs)]
+        if name == "exec" and both(lambda reply: reply[:1] == b"*" and reply[1:2] != b"-", ours, theirs):
+            parts = list(zip(queued, elements(ours), elements(theirs)))
+        if name in ("exec", "discard"):
+            queued = []
+        different = [part for part in parts if part[1] != part[2]]
+        if ours != theirs and not all(tolerated(*part, steps[:at]) for part in different or parts):
             return at, ours, theirs
-        if name in LEAVES_ANOTHER_VALUE:
+        if any(part[0] in LEAVES_ANOTHER_VALUE for part in different):
             break
     return None
+
+
+def tolerated(name, ours, theirs, asked):
+    return name in TOLERATED and TOLERATED[name][0](ours, theirs, asked)
 
 
 def shrunk(servers, wire, steps, table):

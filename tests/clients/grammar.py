@@ -91,7 +91,12 @@ class Grammar:
         return [self.key(), *self.options(["PERSIST"], self.deadline)]
 
     def expire(self, unit, relative):
-        return [self.key(), unit(relative), *self.options(["NX"], ["XX"], ["GT"], ["LT"])]
+        options = self.options(["NX"], ["XX"], ["GT"], ["LT"])
+        time = unit(relative)
+        if relative and {"gt", "lt"} & {option.lower() for option in options}:
+            # No deadline twice: which of two equal ones is later, the milliseconds between them decide.
+            time = str(self.dice.randint(10_000, 9_999_999)) + ("000" if unit == self.milliseconds else "")
+        return [self.key(), time, *options]
 
     def range(self):
         return [self.key(), self.small(), self.small()]
