@@ -16,6 +16,8 @@ pub const ARGS_MAX: usize = 1024 * 1024;
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Values from here on live in an allocation of their own, are read straight into it and sent straight from it.
 pub const LARGE_VALUE_BYTES: usize = 32 * 1024;
+/// Operations of one `BITFIELD`, which a store does in one go: well under a millisecond.
+pub const BITFIELD_OPS_MAX: usize = 16 * 1024;
 /// Commands a connection hands over at once. More wait in its read buffer: it bounds one client's turn.
 pub const BATCH_OPS_MAX: usize = 1024;
 /// What a connection reads at once.

@@ -1,6 +1,7 @@
 //! Floor 0, words: the types every other floor speaks in. Never does I/O, reads a clock or draws randomness.
 //! Tested beside each file.
 
+pub mod bitfield;
 pub mod counters;
 pub mod entry;
 pub mod glob;

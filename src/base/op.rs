@@ -106,6 +106,68 @@ pub enum Act {
     },
     /// Remove the deadline; 1 if there was one.
     Persist,
+    /// As `Set`, if what the key holds compares as asked with the operand: the first bytes of `Op::value`. What follows them is stored. A key
+    /// that is not there differs from everything.
+    SetIf {
+        /// The deadline afterwards.
+        expiry: Expiry,
+        /// Only if.
+        comparison: Comparison,
+        /// What to answer.
+        answer: SetAnswer,
+        /// Length of the operand.
+        operand_bytes: u32,
+    },
+    /// 1 if it was there, compared as asked with `Op::value`, and is deleted; else 0.
+    DeleteIf {
+        /// Only if.
+        comparison: Comparison,
+    },
+    /// XXH3-64 of the value as 16 lower-case hexadecimal digits, or null.
+    Digest,
+    /// The bit `at` bits from the start of the value; 0 past its end.
+    GetBit {
+        /// Bit 0 is the highest of the first byte.
+        at: u64,
+    },
+    /// Set one bit, zero-padding; what it was.
+    SetBit {
+        /// As above.
+        at: u64,
+        /// 1 rather than 0.
+        on: bool,
+    },
+    /// How many bits are 1 from `start` to `end`, both inclusive, negative from the end; 0 when absent.
+    BitCount {
+        /// First.
+        start: i64,
+        /// Last.
+        end: i64,
+        /// What these count.
+        unit: BitUnit,
+    },
+    /// The first bit that is `on` from `start` to `end`, or -1. Of a value that is absent all bits are 0.
+    BitPos {
+        /// 1 rather than 0.
+        on: bool,
+        /// No end was named: the value goes on in zeros.
+        open: bool,
+        /// First.
+        start: i64,
+        /// Last.
+        end: i64,
+        /// What these count.
+        unit: BitUnit,
+    },
+    /// The operations that `Op::value` encodes (see [`bitfield`](super::bitfield)), in order; an array of integers and nulls.
+    BitField,
+    /// The same if none of them writes.
+    BitFieldGet,
+    /// What there is to tell of the value, or null.
+    Describe {
+        /// Of all that.
+        aspect: Aspect,
+    },
 }
 
 /// A deadline a client named.
@@ -139,6 +201,28 @@ pub enum When {
     Present,
 }
 
+/// How a value is compared with an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    /// IFEQ: the same bytes.
+    Equal,
+    /// IFNE: other bytes.
+    Differs,
+    /// IFDEQ: the operand is the value's digest.
+    DigestEqual,
+    /// IFDNE: the operand is another digest.
+    DigestDiffers,
+}
+
+/// What a range of bits is given in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BitUnit {
+    /// Whole bytes.
+    Byte,
+    /// Bits.
+    Bit,
+}
+
 /// The condition of an `Expire`; the flags combine as in Redis 7.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireWhen {
@@ -161,6 +245,25 @@ pub enum SetAnswer {
     Flag,
     /// The old value or null (SET ... GET, GETSET), whether or not the condition held.
     Old,
+    /// `+OK`, or an error when the condition failed (RESTORE).
+    Restored,
+}
+
+/// What an [`Act::Describe`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aspect {
+    /// How Redis would keep it.
+    Encoding,
+    /// How often it is used: an error, for nobody counts.
+    Frequency,
+    /// Seconds since its last change.
+    IdleSeconds,
+    /// How many keys share it: 1.
+    References,
+    /// Bytes of memory it is accounted for.
+    MemoryBytes,
+    /// The payload from which `RESTORE` makes it again.
+    Dump,
 }
 
 impl Act {
@@ -175,6 +278,12 @@ impl Act {
                 | Self::Strlen
                 | Self::GetRange { .. }
                 | Self::Ttl { .. }
+                | Self::Digest
+                | Self::GetBit { .. }
+                | Self::BitCount { .. }
+                | Self::BitPos { .. }
+                | Self::BitFieldGet
+                | Self::Describe { .. }
                 | Self::GetEx { expiry: Expiry::Keep }
         )
     }
@@ -216,6 +325,15 @@ mod tests {
         assert!(!Act::Delete.repeats_safely());
         assert!(Act::Get.repeats_safely());
         assert!(!Act::GetEx { expiry: Expiry::Clear }.repeats_safely());
+        assert!(!Act::DeleteIf { comparison: Comparison::Equal }.repeats_safely());
+        assert!(Act::Digest.repeats_safely());
+        assert!(!Act::BitField.repeats_safely());
+        assert!(Act::BitFieldGet.repeats_safely());
+    }
+
+    #[test]
+    fn no_act_makes_every_operation_larger() {
+        assert_eq!((size_of::<Act>(), size_of::<Op>()), (24, 88));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum ReplyRef<'a> {
     Bulk(&'a [u8]),
     /// Bytes large enough to be shared rather than copied.
     Shared(&'a Bytes),
+    /// An array of integers, or nulls.
+    Ints(&'a [Option<i64>]),
     /// A short status such as `PONG`.
     Simple(Cow<'static, str>),
     /// An error line, first word included, without `-` or line end.
@@ -52,7 +54,7 @@ impl ReplyRef<'_> {
             Self::Int(n) => ReplyKind::Int(*n),
             Self::Error(_) => ReplyKind::Error,
             Self::Null => ReplyKind::Null,
-            Self::Ok | Self::Bulk(_) | Self::Shared(_) | Self::Simple(_) => ReplyKind::Value,
+            Self::Ok | Self::Bulk(_) | Self::Shared(_) | Self::Ints(_) | Self::Simple(_) => ReplyKind::Value,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod background;
+mod bits;
 mod digest;
 mod entries;
 mod eviction;

@@ -11,12 +11,15 @@ use crate::base::counters::Counter;
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
 use crate::base::hlc::{Hlc, UnixMs, Version};
 use crate::base::limits::LARGE_VALUE_BYTES;
-use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, Op, SetAnswer, When};
+use crate::base::op::{Act, Comparison, Deadline, ExpireWhen, Expiry, Op, SetAnswer, When};
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 
 mod acts;
+mod bits;
 mod budget;
+mod conditions;
+mod describe;
 mod eviction;
 mod replicas;
 mod time;
@@ -49,6 +52,10 @@ impl ReplySink for Replies {
             ReplyRef::Int(n) => n.to_string(),
             ReplyRef::Bulk(bytes) => text(bytes),
             ReplyRef::Shared(bytes) => text(bytes),
+            ReplyRef::Ints(ints) => {
+                let ints = ints.iter().map(|int| int.map_or("nil".into(), |int| int.to_string()));
+                format!("[{}]", ints.collect::<Vec<_>>().join(", "))
+            }
             ReplyRef::Simple(simple) => format!("+{simple}"),
             ReplyRef::Error(error) => format!("-{error}"),
         });

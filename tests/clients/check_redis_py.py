@@ -5,6 +5,8 @@
 
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import redis
@@ -156,6 +158,27 @@ def over_unix_socket(nodes):
         node.kill()
 
 
+def locks(nodes):
+    """A lock taken if it is free and given back by comparison, at quorum, through every node: what it guards is done by one at a time."""
+
+    def work(worker):
+        node = nodes[worker % 3]
+        client = redis.Redis(node.host, node.port, single_connection_client=True)
+        client.execute_command("TRELLIS", "CONSISTENCY", "quorum")
+        for turn in range(20):
+            token = f"{worker}-{turn}"
+            while not client.set("lock", token, nx=True, px=30_000):
+                time.sleep(0.002)
+            client.set("guarded", int(client.get("guarded") or 0) + 1)
+            same(client.execute_command("DELEX", "lock", "IFEQ", "another"), 0, "a lock is not given back by another")
+            same(client.execute_command("SET", "lock", token, "IFEQ", token, "PX", "30000"), True, "its holder prolongs it")
+            same(client.execute_command("DELEX", "lock", "IFEQ", token), 1, "its holder gives it back")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    same(redis.Redis(nodes[0].host, nodes[0].port).get("guarded"), b"120", "turns under a lock")
+
+
 def one_dead(nodes):
     clients = [redis.Redis(node.host, node.port) for node in nodes]
     for i in range(300):
@@ -177,6 +200,7 @@ def main():
             for node, protocol in zip(nodes, (2, 3, 3)):
                 single(redis.Redis(node.host, node.port, protocol=protocol))
             across([redis.Redis(node.host, node.port) for node in nodes])
+            locks(nodes)
             over_unix_socket(nodes)
             one_dead(nodes)
     print(f"{checks} checks passed")

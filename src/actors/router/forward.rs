@@ -338,7 +338,7 @@ fn in_order(mut done: Vec<(ReplyBuf, Vec<usize>)>, total: usize, terms: Terms) -
 mod tests {
     use super::*;
     use crate::base::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-    use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
+    use crate::base::op::{Act, Comparison, Deadline, Expiry, SetAnswer, When};
     use crate::base::reply::Wire;
     use proptest::prelude::*;
 
@@ -379,7 +379,13 @@ mod tests {
         let at = Deadline::At(i64::MIN);
         let until =
             Act::Set { expiry: Expiry::Until(at), when: When::Present, answer: SetAnswer::Old, flags: u32::MAX };
-        for act in [until, Act::IncrFloat, Act::GetRange { start: i64::MIN, end: i64::MIN }] {
+        let compared = Act::SetIf {
+            expiry: Expiry::Until(at),
+            comparison: Comparison::DigestDiffers,
+            answer: SetAnswer::Old,
+            operand_bytes: u32::MAX,
+        };
+        for act in [until, compared, Act::IncrFloat, Act::GetRange { start: i64::MIN, end: i64::MIN }] {
             let op = Op { act, ..set(300) };
             let call = |ops| Call::forward(&Forward { ops, ..EMPTY }).bytes();
             assert!(call(vec![(u64::MAX, borrow(&op))]) - call(Vec::new()) <= op_bytes(&op));

@@ -2,6 +2,7 @@
 //! holds it to that. Every variant of everything that is numbered is pinned: one that is new does not compile before it has a number, and
 //! fails before it has an example.
 
+mod acts;
 mod numbers;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use std::fmt::Debug;
 use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
 use crate::base::entry::BodyRef;
-use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::op::Act;
+use acts::*;
 use numbers::*;
 
 /// An example of one variant.
@@ -294,69 +296,6 @@ fn bodies() -> Vec<Pin> {
     ]
 }
 
-fn acts() -> Vec<Pin> {
-    vec![
-        part("Act::Get", Act::Get, act_number, "00"),
-        part("Act::Exists", Act::Exists, act_number, "01"),
-        part("Act::Type", Act::Type, act_number, "02"),
-        part("Act::Touch", Act::Touch, act_number, "03"),
-        part("Act::Strlen", Act::Strlen, act_number, "04"),
-        part("Act::GetRange", Act::GetRange { start: 0, end: -1 }, act_number, "05 00 01"),
-        part("Act::Ttl", Act::Ttl { ms: true, absolute: false }, act_number, "06 01 00"),
-        part(
-            "Act::Set",
-            Act::Set { expiry: Expiry::Clear, when: When::Always, answer: SetAnswer::Done, flags: 0 },
-            act_number,
-            "07 01 00 00 00",
-        ),
-        part("Act::GetDel", Act::GetDel, act_number, "08"),
-        part("Act::GetEx", Act::GetEx { expiry: Expiry::Keep }, act_number, "09 00"),
-        part("Act::Delete", Act::Delete, act_number, "0a"),
-        part("Act::Append", Act::Append, act_number, "0b"),
-        part("Act::SetRange", Act::SetRange { offset: 300 }, act_number, "0c ac 02"),
-        part("Act::Incr", Act::Incr { by: -1 }, act_number, "0d 01"),
-        part("Act::IncrFloat", Act::IncrFloat, act_number, "0e"),
-        part(
-            "Act::Expire",
-            Act::Expire { at: Deadline::In(60_000), when: ExpireWhen { no_deadline: true, ..ExpireWhen::default() } },
-            act_number,
-            "0f 00 c0 a9 07 01 00 00 00",
-        ),
-        part("Act::Persist", Act::Persist, act_number, "10"),
-    ]
-}
-
-fn expiries() -> Vec<Pin> {
-    vec![
-        part("Expiry::Keep", Expiry::Keep, expiry_number, "00"),
-        part("Expiry::Clear", Expiry::Clear, expiry_number, "01"),
-        part("Expiry::Until", Expiry::Until(Deadline::At(1000)), expiry_number, "02 01 d0 0f"),
-    ]
-}
-
-fn deadlines() -> Vec<Pin> {
-    vec![
-        part("Deadline::In", Deadline::In(-1), deadline_number, "00 01"),
-        part("Deadline::At", Deadline::At(1000), deadline_number, "01 d0 0f"),
-    ]
-}
-
-fn conditions() -> Vec<Pin> {
-    vec![
-        part("When::Always", When::Always, when_number, "00"),
-        part("When::Absent", When::Absent, when_number, "01"),
-        part("When::Present", When::Present, when_number, "02"),
-    ]
-}
-
-fn set_answers() -> Vec<Pin> {
-    vec![
-        part("SetAnswer::Done", SetAnswer::Done, set_answer_number, "00"),
-        part("SetAnswer::Flag", SetAnswer::Flag, set_answer_number, "01"),
-        part("SetAnswer::Old", SetAnswer::Old, set_answer_number, "02"),
-    ]
-}
-
 fn levels() -> Vec<Pin> {
     vec![
         part("Level::One", Level::One, level_number, "00"),
@@ -408,6 +347,9 @@ fn acts_keep_their_bytes() {
     check(&deadlines(), DEADLINES);
     check(&conditions(), WHENS);
     check(&set_answers(), SET_ANSWERS);
+    check(&comparisons(), COMPARISONS);
+    check(&bit_units(), BIT_UNITS);
+    check(&aspects(), ASPECTS);
 }
 
 #[test]
@@ -430,7 +372,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 15] = [
+    let families: [fn() -> Vec<Pin>; 18] = [
         messages,
         asks,
         answers,
@@ -443,6 +385,9 @@ fn the_document_shows_these_bytes_and_no_others() {
         deadlines,
         conditions,
         set_answers,
+        comparisons,
+        bit_units,
+        aspects,
         levels,
         wires,
         reply_kinds,

@@ -303,6 +303,15 @@ impl ReplySink for ReplyBuf {
                 self.splice(value.clone());
                 self.bytes.extend_from_slice(b"\r\n");
             }
+            ReplyRef::Ints(ints) => {
+                header(&mut self.bytes, b'*', ints.len());
+                for int in ints {
+                    match int {
+                        Some(n) => integer(&mut self.bytes, *n),
+                        None => self.bytes.extend_from_slice(null(self.wire)),
+                    }
+                }
+            }
             ReplyRef::Simple(text) => line(&mut self.bytes, b'+', text.as_bytes()),
             ReplyRef::Error(text) => line(&mut self.bytes, b'-', text.as_bytes()),
         }

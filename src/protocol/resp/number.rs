@@ -2,10 +2,12 @@
 
 pub use crate::base::number::integer;
 
-/// A decimal number as `INCRBYFLOAT` takes it: no surrounding spaces, not NaN. Infinity is a number here; adding it is what fails.
+/// A decimal number as `INCRBYFLOAT` takes it: no surrounding spaces, not NaN, no digits out of range. Infinity, by its name, is a number here;
+/// adding it is what fails.
 pub fn float(text: &[u8]) -> Option<f64> {
     let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (!number.is_nan()).then_some(number)
+    let overflows = number.is_infinite() && text.iter().any(u8::is_ascii_digit);
+    (!number.is_nan() && !overflows).then_some(number)
 }
 
 /// A `SCAN` cursor as `strtoul` takes it: an optional sign, digits, possibly none; a negative one wraps.
@@ -50,7 +52,7 @@ mod tests {
     fn floats_are_numbers_without_spaces() {
         assert_eq!(float(b"3.0e3"), Some(3000.0));
         assert_eq!(float(b"inf"), Some(f64::INFINITY));
-        for bad in ["nan", " 1", "1 ", "", "x"] {
+        for bad in ["nan", " 1", "1 ", "", "x", "1e99999"] {
             assert_eq!(float(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -1,7 +1,10 @@
 //! Executes one operation as Redis 7 does: one file per family of acts. Parses nothing, encodes nothing. Compared with redis-server in
 //! `storage::tests`.
 
+mod bit;
+mod condition;
 mod deadline;
+mod describe;
 mod number;
 mod read;
 mod string;
@@ -18,10 +21,13 @@ use super::ahead::Aim;
 use super::entries::Key;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::store::{OutOfMemory, Store};
+use condition::Condition;
 
 pub(super) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 pub(super) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
 pub(super) const NOT_FINITE: &str = "ERR increment would produce NaN or Infinity";
+/// The refusal of an operation of a peer whose value does not have the form its act asks for.
+const MALFORMED: &str = "ERR malformed operation";
 pub(super) const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// Told of every change, with the key and what it holds now.
@@ -69,7 +75,8 @@ impl Store {
             Act::GetRange { start, end } => self.get_range(to, start, end, sink),
             Act::Ttl { ms, absolute } => self.ttl(to, ms, absolute, sink),
             Act::Set { expiry, when, answer, flags } => {
-                let set = string::Set { value: &op.value, expiry, when, answer, flags };
+                let condition = Condition::When(when);
+                let set = string::Set { value: Value::Owned(&op.value), expiry, condition, answer, flags };
                 self.set(to, set, sink, mutated);
             }
             Act::GetDel => self.get_del(to, sink, mutated),
@@ -81,6 +88,25 @@ impl Store {
             Act::IncrFloat => self.incr_float(to, &op.value, sink, mutated),
             Act::Expire { at, when } => self.expire_at(to, at, when, sink, mutated),
             Act::Persist => self.persist(to, sink, mutated),
+            Act::SetIf { expiry, comparison, answer, operand_bytes } => {
+                let Some((operand, value)) = op.value.split_at_checked(operand_bytes as usize) else {
+                    return sink.reply(error(MALFORMED));
+                };
+                let condition = Condition::If(comparison, operand);
+                // The operand shares the value's buffer, which the store must not hold for it.
+                let set = string::Set { value: Value::Copied(value), expiry, condition, answer, flags: 0 };
+                self.set(to, set, sink, mutated);
+            }
+            Act::DeleteIf { comparison } => self.delete_if(to, comparison, &op.value, sink, mutated),
+            Act::Digest => self.digest(to, sink),
+            Act::GetBit { at } => self.get_bit(to, at, sink),
+            Act::SetBit { at, on } => self.set_bit(to, (at, on), sink, mutated),
+            Act::BitCount { start, end, unit } => self.bit_count(to, bit::BitRange { start, end, unit }, sink),
+            Act::BitPos { on, open, start, end, unit } => {
+                self.bit_position(to, (on, open), bit::BitRange { start, end, unit }, sink);
+            }
+            Act::BitField | Act::BitFieldGet => self.bit_field(to, &op.value, sink, mutated),
+            Act::Describe { aspect } => self.describe(to, aspect, sink),
         }
     }
 

@@ -1,26 +1,29 @@
 //! Decimals as Redis reads, adds and writes them, without the noise of binary fractions. Integers are in `base::number`. Tested below.
 //!
 //! Redis adds floats in 80-bit `long double` and prints `%.17Lf` without trailing zeros. The same is done here in integers, digit for digit,
-//! for numbers below 2^62 (the last digit may differ by one if a number has more places than are read); beyond that in `f64`, which differs
+//! for numbers below 2^64 (the last digit may differ by one if a number has more places than are read); beyond that in `f64`, which differs
 //! from the 16th significant digit on. Hexadecimal floats and numbers above 1.8e308, which Redis takes, are refused.
 
 const PLACES: u32 = 17;
 /// Digits after the point that are read; the rest only decides roundings.
 const READ_PLACES: usize = 19;
-/// Whole parts below this are added in 80 bits' worth.
-const WHOLE_MAX: u64 = 1 << 62;
 
 /// A number as x86's 80-bit `long double` holds it, on its way through an addition.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Extended {
-    /// In units of 2^-64, never with more than 64 significant bits.
-    Fixed(i128),
+    /// Below 2^64, never with more than 64 significant bits.
+    Fixed {
+        /// Below zero.
+        negative: bool,
+        /// In units of 2^-64.
+        size: u128,
+    },
     /// Too large for that.
     Binary(f64),
 }
 
 impl Extended {
-    pub(super) const ZERO: Self = Self::Fixed(0);
+    pub(super) const ZERO: Self = Self::Fixed { negative: false, size: 0 };
 
     /// The number that `text` is, as `strtold` would take it when nothing surrounds it: not empty, no blanks, not NaN, in range.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
@@ -29,21 +32,30 @@ impl Extended {
         if binary.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
             return None; // out of range, which `strtold` reports
         }
-        Some(fixed(text).map_or(Self::Binary(binary), Self::Fixed))
+        Some(fixed(text).unwrap_or(Self::Binary(binary)))
     }
 
     /// The sum.
     pub(super) fn plus(self, by: Self) -> Self {
         let sum = match (self, by) {
-            (Self::Fixed(a), Self::Fixed(b)) => a.checked_add(b),
+            (Self::Fixed { negative, size: a }, Self::Fixed { negative: other, size: b }) if negative == other => {
+                a.checked_add(b).map(|size| (negative, size))
+            }
+            (Self::Fixed { negative, size: a }, Self::Fixed { size: b, .. }) => {
+                Some((if a == b { false } else { negative == (a > b) }, a.abs_diff(b)))
+            }
             _ => None,
         };
-        sum.map_or_else(|| Self::Binary(self.to_f64() + by.to_f64()), |sum| Self::Fixed(rounded(sum, false)))
+        let sum = sum.and_then(|(negative, size)| Some(Self::Fixed { negative, size: rounded(size, false)? }));
+        sum.unwrap_or_else(|| Self::Binary(self.to_f64() + by.to_f64()))
     }
 
     fn to_f64(self) -> f64 {
         match self {
-            Self::Fixed(n) => n as f64 / (1u128 << 64) as f64,
+            Self::Fixed { negative, size } => {
+                let size = size as f64 / (1u128 << 64) as f64;
+                if negative { -size } else { size }
+            }
             Self::Binary(n) => n,
         }
     }
@@ -51,9 +63,8 @@ impl Extended {
     /// `%.17Lf` without trailing zeros; `None` when not finite.
     pub(super) fn to_text(self) -> Option<String> {
         let text = match self {
-            Self::Fixed(n) => {
-                let sign = if n < 0 { "-" } else { "" };
-                let n = n.unsigned_abs();
+            Self::Fixed { negative, size: n } => {
+                let sign = if negative { "-" } else { "" };
                 let fraction = (n & u128::from(u64::MAX)) * 10u128.pow(PLACES);
                 let (mut places, rest) = (fraction >> 64, fraction as u64);
                 let half = 1 << 63;
@@ -69,22 +80,20 @@ impl Extended {
     }
 }
 
-/// `n` rounded to 64 significant bits, ties to even; `sticky` says that it is a little more than it shows.
-fn rounded(n: i128, sticky: bool) -> i128 {
-    let size = n.unsigned_abs();
+/// `size` rounded to 64 significant bits, ties to even; `sticky` says that it is a little more than it shows. `None` if that is 2^128.
+fn rounded(size: u128, sticky: bool) -> Option<u128> {
     let bits = u128::BITS - size.leading_zeros();
     if bits <= 64 {
-        return n;
+        return Some(size);
     }
     let drop = bits - 64;
     let (kept, rest, half) = (size >> drop, size & ((1 << drop) - 1), 1 << (drop - 1));
     let up = rest > half || rest == half && (sticky || kept & 1 == 1);
-    let size = (kept + u128::from(up)) << drop;
-    i128::try_from(size).map_or(n, |size| if n < 0 { -size } else { size })
+    (kept + u128::from(up)).checked_mul(1 << drop)
 }
 
-/// `text`, a decimal number, in units of 2^-64, if its whole part is below [`WHOLE_MAX`].
-fn fixed(text: &str) -> Option<i128> {
+/// `text`, a decimal number, if it is below 2^64.
+fn fixed(text: &str) -> Option<Extended> {
     let (mantissa, exponent) = match text.find(['e', 'E']) {
         Some(at) => (&text[..at], text[at + 1..].parse::<i64>().ok()?),
         None => (text, 0),
@@ -111,14 +120,10 @@ fn fixed(text: &str) -> Option<i128> {
     if units > 0 {
         units = units.checked_mul(10u64.checked_pow(missing)?)?;
     }
-    if units >= WHOLE_MAX {
-        return None;
-    }
     let scale = 10u128.pow(READ_PLACES as u32);
     let places = places.iter().fold(0u128, |sum, digit| sum * 10 + u128::from(*digit)) << 64;
-    let size = i128::try_from((u128::from(units) << 64) | (places / scale)).ok()?;
-    let n = rounded(size, sticky || places % scale != 0);
-    Some(if mantissa.starts_with('-') { -n } else { n })
+    let size = rounded((u128::from(units) << 64) | (places / scale), sticky || places % scale != 0)?;
+    Some(Extended::Fixed { negative: mantissa.starts_with('-'), size })
 }
 
 #[cfg(test)]
@@ -159,6 +164,13 @@ mod tests {
             ("0", "9007199254740993", "9007199254740993"),
             ("0", "0.12345678901234567", "0.12345678901234567"),
             ("1e17", "0.1", "100000000000000000.1015625"),
+            ("9223372036854775807", "0", "9223372036854775807"),
+            ("9223372036854775807", "3.0e3", "9223372036854778807"),
+            ("9223372036854775807", "-0.1", "9223372036854775807"),
+            ("-9223372036854775808", "1", "-9223372036854775807"),
+            ("9223372036854775807", "9223372036854775807", "18446744073709551614"),
+            ("-0.0", "0", "0"),
+            ("-3", "3", "0"),
         ] {
             assert_eq!(added(text, by).as_deref(), Some(sum), "{text} + {by}");
         }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::condition::Condition;
 use super::number::Extended;
 use super::{Mutated, NOT_A_FLOAT, NOT_FINITE, OUT_OF_MEMORY, OVERFLOW, Target, bulk, error};
 use crate::base::hlc::UnixMs;
@@ -12,31 +13,37 @@ use crate::base::reply::{ReplyRef, ReplySink, TOO_LONG};
 use crate::storage::packed::Value;
 use crate::storage::store::{OutOfMemory, Store};
 
+const BUSY_KEY: &str = "BUSYKEY Target key name already exists.";
+
 /// The arguments of a `Set`.
 #[derive(Clone, Copy)]
 pub(super) struct Set<'a> {
-    pub(super) value: &'a Bytes,
+    pub(super) value: Value<'a>,
     pub(super) expiry: Expiry,
-    pub(super) when: When,
+    pub(super) condition: Condition<'a>,
     pub(super) answer: SetAnswer,
     pub(super) flags: u32,
 }
 
 /// A value's bytes, deadline and flags, taken out to be changed.
-struct Taken {
-    value: Vec<u8>,
-    deadline: Option<UnixMs>,
-    flags: u32,
+pub(super) struct Taken {
+    pub(super) value: Vec<u8>,
+    pub(super) deadline: Option<UnixMs>,
+    pub(super) flags: u32,
 }
 
 impl Store {
     pub(super) fn set(&mut self, to: Target<'_>, set: Set<'_>, sink: &mut impl ReplySink, mutated: &mut impl Mutated) {
         // A blind write looks the key up once, in the table's own `put`.
-        let blind = set.when == When::Always && set.answer != SetAnswer::Old && set.expiry != Expiry::Keep;
+        let blind = matches!(set.condition, Condition::When(When::Always))
+            && set.answer != SetAnswer::Old
+            && set.expiry != Expiry::Keep;
         let (mut present, mut deadline) = (false, None);
         let mut old = None;
+        let mut wanted = set.condition.holds(None);
         if !blind && let Some(live) = self.glance(to) {
             (present, deadline) = (true, live.deadline());
+            wanted = set.condition.holds(Some(live.value()));
             // The old value is answered after the write, which may be refused.
             old = (set.answer == SetAnswer::Old).then(|| match live.shared() {
                 Some(bytes) => bytes.clone(),
@@ -46,21 +53,21 @@ impl Store {
         if set.answer == SetAnswer::Old {
             self.count_lookup(present);
         }
-        let wanted = match set.when {
-            When::Always => true,
-            When::Absent => !present,
-            When::Present => present,
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(refusal) => return sink.reply(error(refusal)),
         };
         let deadline = match set.expiry {
             Expiry::Keep => deadline,
             Expiry::Clear => None,
             Expiry::Until(at) => Some(absolute(at, to.now)),
         };
-        if wanted && let Err(OutOfMemory) = self.store(to, Value::Owned(set.value), deadline, set.flags, mutated) {
+        if wanted && let Err(OutOfMemory) = self.store(to, set.value, deadline, set.flags, mutated) {
             return sink.reply(error(OUT_OF_MEMORY));
         }
         sink.reply(match (set.answer, &old) {
-            (SetAnswer::Done, _) if wanted => ReplyRef::Ok,
+            (SetAnswer::Done | SetAnswer::Restored, _) if wanted => ReplyRef::Ok,
+            (SetAnswer::Restored, _) => error(BUSY_KEY),
             (SetAnswer::Flag, _) => ReplyRef::Int(i64::from(wanted)),
             (SetAnswer::Old, Some(old)) => ReplyRef::Shared(old),
             (SetAnswer::Done | SetAnswer::Old, _) => ReplyRef::Null,
@@ -124,14 +131,7 @@ impl Store {
         let Some(end) = end.filter(|end| *end <= self.config.value_bytes_max) else {
             return sink.reply(error(TOO_LONG));
         };
-        let mut taken = self.take(to, end.saturating_sub(len)).unwrap_or(Taken {
-            value: Vec::with_capacity(end),
-            deadline: None,
-            flags: 0,
-        });
-        if taken.value.len() < end {
-            taken.value.resize(end, 0);
-        }
+        let mut taken = self.take_grown(to, end);
         taken.value[end - part.len()..end].copy_from_slice(part);
         let value = Bytes::from(taken.value);
         let stored = self.store(to, Value::Owned(&value), taken.deadline, taken.flags, mutated);
@@ -170,6 +170,17 @@ impl Store {
             Ok(()) => ReplyRef::Bulk(text.as_bytes()),
             Err(OutOfMemory) => error(OUT_OF_MEMORY),
         });
+    }
+
+    /// A copy of the value, of nothing where there is none, zero-padded to `len` bytes at least.
+    pub(super) fn take_grown(&mut self, to: Target<'_>, len: usize) -> Taken {
+        let present = self.glance(to).map_or(0, |live| live.value().len());
+        let taken = self.take(to, len.saturating_sub(present));
+        let mut taken = taken.unwrap_or(Taken { value: Vec::with_capacity(len), deadline: None, flags: 0 });
+        if taken.value.len() < len {
+            taken.value.resize(len, 0);
+        }
+        taken
     }
 
     /// A copy of the value with room for `more` bytes.

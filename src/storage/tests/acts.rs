@@ -7,7 +7,7 @@ fn until(ms: i64) -> Expiry {
 }
 
 /// Each line: act, value, reply. The replies are those redis-server 7.0 gives to the same commands.
-fn check(script: &[(Act, &str, &str)]) {
+pub(super) fn check(script: &[(Act, &str, &str)]) {
     let mut store = store();
     for (line, (act, value, expected)) in script.iter().enumerate() {
         let (reply, told) = run(&mut store, &op("k", *act, value), T0);
@@ -89,9 +89,12 @@ fn counters_count_as_in_redis() {
         (Act::IncrFloat, "200.0", "\"5200\""),
         (plain_set(), "abc", "+OK"),
         (Act::IncrFloat, "1.0", "-ERR value is not a valid float"),
+        (Act::IncrFloat, "-inf", "-ERR value is not a valid float"),
         (plain_set(), "inf", "+OK"),
         (Act::IncrFloat, "1.0", "-ERR increment would produce NaN or Infinity"),
         (Act::Delete, "", "1"),
+        (Act::IncrFloat, "inf", "-ERR increment would produce NaN or Infinity"),
+        (Act::Exists, "", "0"),
         (Act::IncrFloat, "-1.5", "\"-1.5\""),
     ]);
 }

@@ -3,7 +3,7 @@
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
 use crate::base::level::Level;
-use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Aspect, BitUnit, Comparison, Deadline, Expiry, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
 
 /// The number of each variant, and how many there are.
@@ -100,6 +100,34 @@ numbers!(act_number, ACTS, Act,
     Act::IncrFloat => 14,
     Act::Expire { .. } => 15,
     Act::Persist => 16,
+    Act::SetIf { .. } => 17,
+    Act::DeleteIf { .. } => 18,
+    Act::Digest => 19,
+    Act::GetBit { .. } => 20,
+    Act::SetBit { .. } => 21,
+    Act::BitCount { .. } => 22,
+    Act::BitPos { .. } => 23,
+    Act::BitField => 24,
+    Act::BitFieldGet => 25,
+    Act::Describe { .. } => 26,
+);
+numbers!(aspect_number, ASPECTS, Aspect,
+    Aspect::Encoding => 0,
+    Aspect::Frequency => 1,
+    Aspect::IdleSeconds => 2,
+    Aspect::References => 3,
+    Aspect::MemoryBytes => 4,
+    Aspect::Dump => 5,
+);
+numbers!(bit_unit_number, BIT_UNITS, BitUnit,
+    BitUnit::Byte => 0,
+    BitUnit::Bit => 1,
+);
+numbers!(comparison_number, COMPARISONS, Comparison,
+    Comparison::Equal => 0,
+    Comparison::Differs => 1,
+    Comparison::DigestEqual => 2,
+    Comparison::DigestDiffers => 3,
 );
 numbers!(expiry_number, EXPIRYS, Expiry,
     Expiry::Keep => 0,
@@ -119,6 +147,7 @@ numbers!(set_answer_number, SET_ANSWERS, SetAnswer,
     SetAnswer::Done => 0,
     SetAnswer::Flag => 1,
     SetAnswer::Old => 2,
+    SetAnswer::Restored => 3,
 );
 numbers!(level_number, LEVELS, Level,
     Level::One => 0,

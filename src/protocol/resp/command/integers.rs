@@ -48,10 +48,8 @@ fn decrby(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
 }
 
 fn incrbyfloat(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
-    let by = number::float(&args[2]).ok_or("ERR value is not a valid float")?;
-    if by.is_infinite() {
-        return Err("ERR increment would produce NaN or Infinity".into());
-    }
-    // The text goes on as it is: 80 bits, in which it is added, hold more of it than 64.
+    // The text goes on as it is: 80 bits, in which it is added, hold more of it than 64. What infinity comes to is found out there, for a
+    // value that is no number is refused first.
+    number::float(&args[2]).ok_or("ERR value is not a valid float")?;
     Ok(one_with_value(args, Act::IncrFloat, 2))
 }

@@ -10,12 +10,15 @@ use crate::base::number::{self, NOT_AN_INTEGER};
 use crate::base::op::{Act, Expiry, Op, SetAnswer, When};
 use crate::protocol::request::Request;
 
+mod bits;
+mod conditions;
 mod connection;
 mod deadline;
 mod expiry;
 mod integers;
 pub mod introspect;
 mod keys;
+mod objects;
 mod server;
 mod strings;
 mod table;

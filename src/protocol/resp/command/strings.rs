@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::conditions;
 use super::deadline::{self, Form};
 use super::table::Command;
 use super::{Context, ErrorText, Parsed, SYNTAX, integer, is, one, take, wrong_arity};
-use crate::base::op::{Act, Expiry, Op, SetAnswer, When};
+use crate::base::op::{Act, Comparison, Expiry, Op, SetAnswer, When};
 use crate::base::reply::TOO_LONG;
 use crate::protocol::request::{Gather, Request};
 use crate::protocol::resp::Args;
@@ -110,6 +111,8 @@ fn get(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
 #[derive(Default)]
 struct Options {
     when: Option<When>,
+    /// And the index of its operand.
+    comparison: Option<(Comparison, usize)>,
     old: bool,
     keep: bool,
     persist: bool,
@@ -124,10 +127,14 @@ impl Options {
         let mut at = first;
         while let Some(arg) = args.get(at) {
             let form = options.form(arg);
-            if setting && is(arg, "nx") && options.when != Some(When::Present) {
+            let comparison = options.comparison(arg).filter(|_| setting && at + 1 < args.len());
+            if setting && is(arg, "nx") && options.when != Some(When::Present) && options.comparison.is_none() {
                 options.when = Some(When::Absent);
-            } else if setting && is(arg, "xx") && options.when != Some(When::Absent) {
+            } else if setting && is(arg, "xx") && options.when != Some(When::Absent) && options.comparison.is_none() {
                 options.when = Some(When::Present);
+            } else if let Some(comparison) = comparison {
+                at += 1;
+                options.comparison = Some((comparison, at));
             } else if setting && is(arg, "get") {
                 options.old = true;
             } else if setting && is(arg, "keepttl") && options.deadline.is_none() {
@@ -143,6 +150,13 @@ impl Options {
             at += 1;
         }
         Ok(options)
+    }
+
+    /// The comparison `arg` names, unless an earlier option forbids it.
+    fn comparison(&self, arg: &[u8]) -> Option<Comparison> {
+        let named = conditions::named(arg)?;
+        let free = self.when.is_none() && self.comparison.is_none_or(|(earlier, _)| earlier == named);
+        free.then_some(named)
     }
 
     /// The form of deadline `arg` names, unless an earlier option forbids it.
@@ -168,6 +182,11 @@ fn set_with_options(args: &mut Args, context: &Context) -> Result<Parsed, ErrorT
     let options = Options::parse(args, 3, true)?;
     let expiry = options.expiry(args, "set", context, Expiry::Clear)?;
     let answer = if options.old { SetAnswer::Old } else { SetAnswer::Done };
+    if let Some((comparison, operand)) = options.comparison {
+        let (operand_bytes, value) = conditions::joined(&args[operand], &args[2], context)?;
+        let act = Act::SetIf { expiry, comparison, answer, operand_bytes };
+        return Ok(Parsed::Request(Request::One(Op { key: take(args, 1), act, value })));
+    }
     Ok(one_with_value(args, set(expiry, options.when.unwrap_or(When::Always), answer), 2))
 }
 

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
-use super::{Context, ErrorText, Parsed, connection, expiry, integers, keys, server, strings};
+use super::{
+    Context, ErrorText, Parsed, bits, conditions, connection, expiry, integers, keys, objects, server, strings,
+};
 use crate::protocol::resp::Args;
 
 /// Makes a request of a command's arguments, whose number and key lengths have been checked. It may take them.
@@ -138,8 +140,17 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 6] =
-    [strings::COMMANDS, integers::COMMANDS, keys::COMMANDS, expiry::COMMANDS, connection::COMMANDS, server::COMMANDS];
+const FAMILIES: [&[Command]; 9] = [
+    strings::COMMANDS,
+    integers::COMMANDS,
+    keys::COMMANDS,
+    expiry::COMMANDS,
+    connection::COMMANDS,
+    server::COMMANDS,
+    conditions::COMMANDS,
+    bits::COMMANDS,
+    objects::COMMANDS,
+];
 
 const COUNT: usize = {
     let (mut count, mut family) = (0, 0);

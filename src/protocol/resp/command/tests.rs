@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::level::Level;
 use crate::base::limits::VALUE_BYTES_MAX;
-use crate::base::op::{Deadline, ExpireWhen};
+use crate::base::op::{Comparison, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
 use crate::protocol::request::{ClusterOp, Gather};
 use crate::protocol::resp::inline;
@@ -83,6 +83,15 @@ fn errors_of_values_are_those_of_redis() {
         ("SET k v PX 9223372036854775807", "ERR invalid expire time in 'set' command"),
         ("SET k v EX 9223372036854775807", "ERR invalid expire time in 'set' command"),
         ("SET k v EXAT 9223372036854776", "ERR invalid expire time in 'set' command"),
+        ("SET k v IFEQ", SYNTAX),
+        ("SET k v NX IFEQ a", SYNTAX),
+        ("SET k v IFEQ a XX", SYNTAX),
+        ("SET k v IFEQ a IFNE b", SYNTAX),
+        ("SET k v IFEQ a EX 0", "ERR invalid expire time in 'set' command"),
+        ("GETEX k IFEQ a", SYNTAX),
+        ("DELEX k IFEQ", "ERR wrong number of arguments for 'delex' command"),
+        ("DELEX k IFEQ a b", "ERR wrong number of arguments for 'delex' command"),
+        ("DELEX k FOO a", "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE"),
         ("GETEX k PERSIST EX 1", SYNTAX),
         ("GETEX k EX x", INTEGER),
         ("GETEX k EX 0", "ERR invalid expire time in 'getex' command"),
@@ -114,7 +123,7 @@ fn errors_of_numbers_and_of_many_keys_are_those_of_redis() {
         ("DECRBY k -9223372036854775808", "ERR decrement would overflow"),
         ("INCRBYFLOAT k x", "ERR value is not a valid float"),
         ("INCRBYFLOAT k nan", "ERR value is not a valid float"),
-        ("INCRBYFLOAT k inf", "ERR increment would produce NaN or Infinity"),
+        ("INCRBYFLOAT k 1e99999", "ERR value is not a valid float"),
         ("SETRANGE k -1 a", "ERR offset is out of range"),
         ("SETRANGE k x a", INTEGER),
         ("SETRANGE k 536870912 a", "ERR string exceeds maximum allowed size (proto-max-bulk-len)"),
@@ -210,6 +219,24 @@ fn every_option_of_set_is_understood() {
 }
 
 #[test]
+fn a_condition_travels_before_the_value() {
+    use Comparison::{Differs, DigestEqual, Equal};
+    for (line, expiry, comparison, answer, value) in [
+        ("SET k new IFEQ old", Expiry::Clear, Equal, SetAnswer::Done, "oldnew"),
+        ("SET k new GET KEEPTTL ifne old", Expiry::Keep, Differs, SetAnswer::Old, "oldnew"),
+        ("SET k new IFDEQ foo IFDEQ bar", Expiry::Clear, DigestEqual, SetAnswer::Done, "barnew"),
+        ("SET k new IFEQ IFEQ PX 5", Expiry::Until(Deadline::In(5)), Equal, SetAnswer::Done, "IFEQnew"),
+    ] {
+        let operand_bytes = value.len() as u32 - 3;
+        let act = Act::SetIf { expiry, comparison, answer, operand_bytes };
+        assert_eq!(request(line), Request::One(op_with("k", act, value)), "{line}");
+    }
+    let mut args: Args = ["SET", "k", "five5", "IFEQ", "six666"].into_iter().map(Bytes::from).collect();
+    let context = Context { value_bytes_max: 10, ..CONTEXT };
+    assert!(parse(&mut args, &context).unwrap_err().text.starts_with(b"ERR the value and what to compare with exceed"));
+}
+
+#[test]
 fn commands_on_one_key_become_one_operation() {
     let set = strings::set;
     let ttl = |ms, absolute| Act::Ttl { ms, absolute };
@@ -225,6 +252,10 @@ fn commands_on_one_key_become_one_operation() {
         ("GETEX k PERSIST", op("k", Act::GetEx { expiry: Expiry::Clear })),
         ("GETEX k PXAT 5", op("k", Act::GetEx { expiry: Expiry::Until(Deadline::At(5)) })),
         ("DEL k", op("k", Act::Delete)),
+        ("DELEX k", op("k", Act::Delete)),
+        ("DELEX k ifdne x", op_with("k", Act::DeleteIf { comparison: Comparison::DigestDiffers }, "x")),
+        ("DELIFEQ k x", op_with("k", Act::DeleteIf { comparison: Comparison::Equal }, "x")),
+        ("DIGEST k", op("k", Act::Digest)),
         ("UNLINK k", op("k", Act::Delete)),
         ("EXISTS k", op("k", Act::Exists)),
         ("TOUCH k", op("k", Act::Touch)),
@@ -234,6 +265,7 @@ fn commands_on_one_key_become_one_operation() {
         ("INCRBY k -5", op("k", Act::Incr { by: -5 })),
         ("DECRBY k 5", op("k", Act::Incr { by: -5 })),
         ("INCRBYFLOAT k 1.5e3", op_with("k", Act::IncrFloat, "1.5e3")),
+        ("INCRBYFLOAT k -inf", op_with("k", Act::IncrFloat, "-inf")),
         ("APPEND k v", op_with("k", Act::Append, "v")),
         ("STRLEN k", op("k", Act::Strlen)),
         ("GETRANGE k 0 -1", op("k", Act::GetRange { start: 0, end: -1 })),

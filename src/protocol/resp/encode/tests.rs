@@ -24,11 +24,14 @@ fn each_reply_has_its_bytes() {
         ReplyRef::Bulk(b"a\r\nb"),
         ReplyRef::Simple("PONG".into()),
         ReplyRef::Error("ERR x".into()),
+        ReplyRef::Ints(&[Some(-7), None]),
     ];
-    assert_eq!(written(&filled(&replies)), b"+OK\r\n$-1\r\n:-7\r\n$4\r\na\r\nb\r\n+PONG\r\n-ERR x\r\n");
+    let bytes = b"+OK\r\n$-1\r\n:-7\r\n$4\r\na\r\nb\r\n+PONG\r\n-ERR x\r\n*2\r\n:-7\r\n$-1\r\n";
+    assert_eq!(written(&filled(&replies)), bytes);
     let mut buf = ReplyBuf::new(Wire::Resp3);
     buf.reply(ReplyRef::Null);
-    assert_eq!(written(&buf), b"_\r\n");
+    buf.reply(ReplyRef::Ints(&[None]));
+    assert_eq!(written(&buf), b"_\r\n*1\r\n_\r\n");
 }
 
 #[test]
