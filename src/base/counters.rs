@@ -63,6 +63,10 @@ counters! {
     OpsDeduplicated => "ops_deduplicated",
     /// Forwarded operations refused because this node does not hold the key.
     OpsMisdirected => "ops_misdirected",
+    /// Transactions refused because they were too large or watched too much.
+    TransactionsRefused => "transactions_refused",
+    /// Transactions not done because a watched key had changed.
+    TransactionsFailed => "transactions_failed",
     /// Requests answered `NOQUORUM`.
     NoQuorum => "requests_noquorum",
     /// Requests answered `TIMEOUT`.

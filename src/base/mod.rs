@@ -14,4 +14,5 @@ pub mod outcome;
 #[cfg(feature = "sim")]
 pub mod plant;
 pub mod reply;
+pub mod seen;
 pub mod slot;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::hlc::UnixMs;
+use super::seen::Seen;
 
 /// One operation on one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +107,18 @@ pub enum Act {
     },
     /// Remove the deadline; 1 if there was one.
     Persist,
+    /// What the key holds, as [`Seen::to_text`].
+    Look,
+    /// In a transaction: 1 if nothing was written to the key since, else 0, and nothing after it is done.
+    Unchanged {
+        /// What it held.
+        since: Seen,
+    },
+    /// In a transaction: 1 if the key is absent, else 0, and the next operations are passed over.
+    Absent {
+        /// How many.
+        skip: u32,
+    },
 }
 
 /// A deadline a client named.
@@ -176,6 +189,9 @@ impl Act {
                 | Self::GetRange { .. }
                 | Self::Ttl { .. }
                 | Self::GetEx { expiry: Expiry::Keep }
+                | Self::Look
+                | Self::Unchanged { .. }
+                | Self::Absent { .. }
         )
     }
 
@@ -216,6 +232,11 @@ mod tests {
         assert!(!Act::Delete.repeats_safely());
         assert!(Act::Get.repeats_safely());
         assert!(!Act::GetEx { expiry: Expiry::Clear }.repeats_safely());
+    }
+
+    #[test]
+    fn an_operation_has_not_grown() {
+        assert_eq!((size_of::<Act>(), size_of::<Op>()), (24, 88));
     }
 
     #[test]

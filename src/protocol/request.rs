@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::base::op::Op;
+use crate::base::slot::Partition;
 
 /// A request the router answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,25 @@ pub enum Request {
     Many(Gather, Vec<Op>),
     /// Something about all keys. It sees every write before it on its connection and none after.
     Cluster(ClusterOp),
+}
+
+impl Request {
+    /// How many operations it takes.
+    pub fn ops(&self) -> usize {
+        if let Self::Many(_, ops) = self { ops.len() } else { 1 }
+    }
+
+    /// The partition of all its keys, if there is one and no other.
+    pub fn partition(&self) -> Option<Partition> {
+        match self {
+            Self::One(op) => Some(Partition::of(&op.key)),
+            Self::Many(_, ops) => {
+                let first = Partition::of(&ops.first()?.key);
+                ops.iter().all(|op| Partition::of(&op.key) == first).then_some(first)
+            }
+            Self::Cluster(_) => None,
+        }
+    }
 }
 
 /// How the answers to the operations of a [`Request::Many`] become one.

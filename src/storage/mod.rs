@@ -13,6 +13,7 @@ mod segment;
 mod size;
 mod store;
 mod table;
+mod watched;
 
 pub use ahead::{Aim, OPS_AHEAD};
 pub use background::Turn;

@@ -19,6 +19,7 @@ mod acts;
 mod budget;
 mod eviction;
 mod replicas;
+mod steps;
 mod time;
 
 /// The clock's start in these tests.

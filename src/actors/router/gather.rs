@@ -13,16 +13,14 @@ use smallvec::SmallVec;
 use crate::base::counters::Counter;
 use crate::base::level::Level;
 use crate::base::limits::{BATCH_REPLY_BYTES_MAX, OPS_UNDER_WAY_MAX};
-use crate::base::op::{Act, Op};
+use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::protocol::request::{Gather, Request};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::store::{Answer, Execute, StoreActor};
-use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward};
-
-const OVERTAKEN: &str = "NOQUORUM another client set some of the keys meanwhile, the others are set, applied: unknown";
+use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward, several};
 
 const TOO_LARGE: &str = "BUSY the replies to one batch are too large, ask for fewer keys at a time, nothing was done";
 
@@ -49,10 +47,15 @@ impl MessageResponse<Router, Batch> for Answering {
     }
 }
 
-/// Answers every request, in order.
-pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Answering {
+/// Answers every request, in order; a transaction has them executed in one go.
+pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, together: bool, terms: Terms) -> Answering {
     match local_shards(&desk, &requests, terms.level) {
-        Some(shards) => by_stores(&desk, requests, terms, shards),
+        Some(shards) => by_stores(&desk, requests, together, terms, shards),
+        None if together => Answering::ByRouter(Box::pin(async move {
+            let mut out = ReplyBuf::new(terms.wire);
+            transaction(&desk, requests, terms, &mut out).await;
+            out
+        })),
         None => Answering::ByRouter(Box::pin(async move {
             let mut out = ReplyBuf::new(terms.wire);
             let mut run = Vec::new();
@@ -87,12 +90,12 @@ fn local_shards(desk: &Desk, requests: &[Request], level: Level) -> Option<Shard
     requests.iter().map(shard).collect()
 }
 
-fn by_stores(desk: &Desk, requests: Vec<Request>, terms: Terms, shards: Shards) -> Answering {
+fn by_stores(desk: &Desk, requests: Vec<Request>, together: bool, terms: Terms, shards: Shards) -> Answering {
     desk.count(Counter::OpsLocal, requests.len() as u64);
     let execute = |ops| Execute {
         ops,
         requests: Vec::new(),
-        all_or_none: false,
+        together,
         wire: terms.wire,
         level: Level::One,
         deadline: terms.deadline,
@@ -132,37 +135,32 @@ fn by_stores(desk: &Desk, requests: Vec<Request>, terms: Terms, shards: Shards) 
 
 /// Answers requests about keys: executes their operations, then dresses the replies.
 async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: &mut ReplyBuf) {
-    if requests.is_empty() {
-        return;
-    }
-    let mut ops = Vec::new();
-    let mut shapes = Vec::with_capacity(requests.len());
+    let mut work = Work::default();
     for request in requests {
-        match request {
-            Request::One(op) => {
-                ops.push(op);
-                shapes.push(Shape { gather: None, count: 1, writes: false });
-            }
-            Request::Many(Gather::SetAllIfAbsent, sets) => {
-                // Rare, and its own round: whatever came before it must be done when it looks.
-                let before = std::mem::take(&mut ops);
-                dress(&execute(desk, before, terms).await, &std::mem::take(&mut shapes), out);
-                set_all_if_absent(desk, sets, terms, out).await;
-            }
-            Request::Many(gather, many) => {
-                let writes = many.iter().any(|op| op.act.writes());
-                shapes.push(Shape { gather: Some(gather), count: many.len(), writes });
-                ops.extend(many);
-            }
-            Request::Cluster(_) => unreachable!("the caller has answered these"),
+        if let Request::Many(Gather::SetAllIfAbsent, sets) = request {
+            // Rare, and its own round: whatever came before it must be done when it looks.
+            let before = std::mem::take(&mut work);
+            dress(&execute(desk, before.ops, terms).await, &before.shapes, out);
+            several::set_all_if_absent(desk, sets, terms, out).await;
+        } else {
+            work.add(request);
         }
     }
-    let replies = execute(desk, ops, terms).await;
-    dress(&replies, &shapes, out);
+    if !work.ops.is_empty() {
+        dress(&execute(desk, work.ops, terms).await, &work.shapes, out);
+    }
+}
+
+/// Answers a transaction.
+async fn transaction(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: &mut ReplyBuf) {
+    let mut work = Work::default();
+    requests.into_iter().for_each(|request| work.add(request));
+    let ops = Ops { ops: work.ops, together: true, ..Ops::default() };
+    dress(&forward::execute(desk, ops, terms).await, &work.shapes, out);
 }
 
 /// Executes operations in order, so many at a time that a store gets to others in between.
-async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
+pub(super) async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
     let mut replies = ReplyBuf::new(terms.wire);
     let mut left = ops.into_iter();
     while left.len() > 0 {
@@ -174,6 +172,30 @@ async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
         replies.append_all(forward::execute(desk, Ops { ops, ..Ops::default() }, terms).await);
     }
     replies
+}
+
+/// The operations of requests, and what is to be made of their replies.
+#[derive(Default)]
+struct Work {
+    ops: Vec<Op>,
+    shapes: Vec<Shape>,
+}
+
+impl Work {
+    fn add(&mut self, request: Request) {
+        let (gather, ops) = match request {
+            Request::One(op) => {
+                self.ops.push(op);
+                return self.shapes.push(Shape { gather: None, count: 1, writes: false });
+            }
+            Request::Many(Gather::SetAllIfAbsent, sets) => (Gather::SetAllIfAbsent, several::set_all_steps(sets)),
+            Request::Many(gather, ops) => (gather, ops),
+            Request::Cluster(_) => unreachable!("these are answered by themselves, and never in a transaction"),
+        };
+        let writes = ops.iter().any(|op| op.act.writes());
+        self.shapes.push(Shape { gather: Some(gather), count: ops.len(), writes });
+        self.ops.extend(ops);
+    }
 }
 
 /// What a request made of its operations.
@@ -194,6 +216,7 @@ fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
         let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
         match (gather, failed) {
             (None, _) => out.append(replies, range),
+            (Some(Gather::SetAllIfAbsent), _) => several::set_all_reply(replies, range, out),
             // An error says that nothing was done, or does not know; where another part was done, the first is no longer true.
             (Some(_), Some(failed)) if *writes && range.clone().any(|n| replies.kind(n) != Some(ReplyKind::Error)) => {
                 in_part(replies, failed, out);
@@ -209,47 +232,18 @@ fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
                 range.for_each(|n| out.element(replies, n));
                 out.close(ReplyKind::Value);
             }
-            (Some(Gather::AllOk | Gather::SetAllIfAbsent), None) => out.reply(ReplyRef::Ok),
+            (Some(Gather::AllOk), None) => out.reply(ReplyRef::Ok),
         }
     }
 }
 
 /// The reply to a request of which one part met the error at `failed` and another was done.
-fn in_part(replies: &ReplyBuf, failed: usize, out: &mut ReplyBuf) {
+pub(super) fn in_part(replies: &ReplyBuf, failed: usize, out: &mut ReplyBuf) {
     let error =
         replies.slices(failed..failed + 1).flatten().skip(1).copied().take_while(u8::is_ascii_uppercase).collect();
     let word = String::from_utf8(error).unwrap_or_default();
     let text = format!("NOQUORUM done for some of the keys, for another there was {word}, applied: unknown");
     out.reply(ReplyRef::Error(text.into()));
-}
-
-/// `MSETNX`. Atomic where all keys are of one partition; over several it looks first and then sets, without isolation.
-async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &mut ReplyBuf) {
-    let partition = sets.first().map(|op| Partition::of(&op.key));
-    if sets.iter().all(|op| Some(Partition::of(&op.key)) == partition) {
-        let ops = Ops { ops: sets, all_or_none: true, ..Ops::default() };
-        let replies = forward::execute(desk, ops, terms).await;
-        return out.append(&replies, 0..1);
-    }
-    let looks = sets.iter().map(|op| Op::new(op.key.clone(), Act::Exists)).collect();
-    let found = execute(desk, looks, terms).await;
-    let failed = |replies: &ReplyBuf| (0..replies.replies()).find(|n| replies.kind(*n) == Some(ReplyKind::Error));
-    if let Some(n) = failed(&found) {
-        return out.append(&found, n..n + 1);
-    }
-    if (0..found.replies()).any(|n| found.kind(n) == Some(ReplyKind::Int(1))) {
-        return out.reply(ReplyRef::Int(0));
-    }
-    let count = sets.len();
-    let done = execute(desk, sets, terms).await;
-    let set = (0..count).filter(|n| done.kind(*n) == Some(ReplyKind::Int(1))).count();
-    match failed(&done) {
-        Some(n) if set > 0 => in_part(&done, n, out),
-        Some(n) => out.append(&done, n..n + 1),
-        // Somebody else was faster with some of the keys, or with all.
-        None if set > 0 && set < count => out.reply(ReplyRef::Error(OVERTAKEN.into())),
-        None => out.reply(ReplyRef::Int(i64::from(set == count))),
-    }
 }
 
 #[cfg(test)]

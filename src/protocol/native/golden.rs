@@ -11,6 +11,7 @@ use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
 use crate::base::entry::BodyRef;
 use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::seen::Seen;
 use numbers::*;
 
 /// An example of one variant.
@@ -84,7 +85,7 @@ fn forward() -> Forward<'static> {
         level: Level::Quorum,
         wire: Wire::Resp3,
         router: 6,
-        all_or_none: false,
+        together: false,
         retry: true,
         begun_ms: 300,
         ops: vec![(2, op)],
@@ -323,6 +324,14 @@ fn acts() -> Vec<Pin> {
             "0f 00 c0 a9 07 01 00 00 00",
         ),
         part("Act::Persist", Act::Persist, act_number, "10"),
+        part("Act::Look", Act::Look, act_number, "11"),
+        part(
+            "Act::Unchanged",
+            Act::Unchanged { since: Seen { time: 7 << 16, origin: 9, live: true } },
+            act_number,
+            "12 80 80 1c 09 01",
+        ),
+        part("Act::Absent", Act::Absent { skip: 300 }, act_number, "13 ac 02"),
     ]
 }
 

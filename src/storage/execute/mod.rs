@@ -4,6 +4,7 @@
 mod deadline;
 mod number;
 mod read;
+mod steps;
 mod string;
 
 use std::borrow::Cow;
@@ -81,6 +82,9 @@ impl Store {
             Act::IncrFloat => self.incr_float(to, &op.value, sink, mutated),
             Act::Expire { at, when } => self.expire_at(to, at, when, sink, mutated),
             Act::Persist => self.persist(to, sink, mutated),
+            Act::Look => self.look(to, sink),
+            Act::Unchanged { since } => self.unchanged(to, since, sink),
+            Act::Absent { skip } => self.absent(to, skip, sink),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Args, session::SessionCommand, value::Value};
+use super::{Args, session::SessionCommand, transaction::TransactionCommand, value::Value};
 use crate::base::hlc::UnixMs;
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::number::{self, NOT_AN_INTEGER};
@@ -21,6 +21,7 @@ mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use table::{COMMANDS, Command, Keys, lookup, lookup_full};
 
@@ -31,6 +32,8 @@ pub enum Parsed {
     Request(Request),
     /// For the connection itself.
     Session(SessionCommand),
+    /// For its transaction.
+    Transaction(TransactionCommand),
 }
 
 /// A command that can't be done. Nothing was.
@@ -40,6 +43,8 @@ pub struct ParseError {
     pub command: Option<&'static Command>,
     /// The error line, first word included.
     pub text: Bytes,
+    /// Whether Redis finds it only when it executes the command, which a transaction takes and answers with this in its turn.
+    pub is_late: bool,
 }
 
 impl ParseError {
@@ -105,9 +110,9 @@ pub fn parse(args: &mut Args, context: &Context) -> Result<(&'static Command, Pa
 
 fn parse_any(args: &mut Args, context: &Context) -> Result<(&'static Command, Parsed), ParseError> {
     let Some(mut command) = lookup(&args[0]) else {
-        return Err(ParseError { command: None, text: table::unknown_command(args) });
+        return Err(ParseError { command: None, text: table::unknown_command(args), is_late: false });
     };
-    let fail = |command, text| Err(ParseError { command: Some(command), text });
+    let fail = |command, text| Err(ParseError { command: Some(command), text, is_late: false });
     if !command.subcommands.is_empty() && args.len() > 1 {
         match command.subcommand(&args[1]) {
             Some(sub) => command = sub,
@@ -122,7 +127,7 @@ fn parse_any(args: &mut Args, context: &Context) -> Result<(&'static Command, Pa
     }
     match (command.parse)(args, context) {
         Ok(parsed) => Ok((command, parsed)),
-        Err(text) => fail(command, text.0),
+        Err(text) => Err(ParseError { command: Some(command), text: text.0, is_late: true }),
     }
 }
 
@@ -133,7 +138,9 @@ fn unknown_subcommand(command: &Command, name: &[u8]) -> Bytes {
 }
 
 fn wrong_arity(name: &str) -> ErrorText {
-    format!("ERR wrong number of arguments for '{name}' command").into()
+    // A wrong EXEC ends its transaction, and says so.
+    let word = if name == "exec" { "EXECABORT Transaction discarded because of:" } else { "ERR" };
+    format!("{word} wrong number of arguments for '{name}' command").into()
 }
 
 /// Moves an argument out.

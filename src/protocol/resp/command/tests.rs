@@ -141,6 +141,41 @@ fn errors_of_numbers_and_of_many_keys_are_those_of_redis() {
 }
 
 #[test]
+fn commands_of_transactions_are_told_apart() {
+    let transaction = |line: &str| match parsed(line) {
+        Ok((_, Parsed::Transaction(command))) => command,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(transaction("MULTI"), TransactionCommand::Multi);
+    assert_eq!(transaction("exec"), TransactionCommand::Exec);
+    assert_eq!(transaction("Discard"), TransactionCommand::Discard);
+    assert_eq!(transaction("UNWATCH"), TransactionCommand::Unwatch);
+    assert_eq!(transaction("WATCH a b a"), TransactionCommand::Watch(vec!["a".into(), "b".into(), "a".into()]));
+    expect_errors(&[
+        ("MULTI x", "ERR wrong number of arguments for 'multi' command"),
+        ("EXEC x", "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"),
+        ("WATCH", "ERR wrong number of arguments for 'watch' command"),
+    ]);
+}
+
+#[test]
+fn errors_that_a_transaction_takes_are_those_that_redis_finds_when_it_executes() {
+    for (line, is_late) in [
+        ("foo", false),
+        ("GET", false),
+        ("CLIENT FOO", false),
+        ("CLIENT ID a", false),
+        ("MSET a 1 b", true),
+        ("PING a b", true),
+        ("INCRBY k x", true),
+        ("SET k v EX 0", true),
+        ("SELECT x", true),
+    ] {
+        assert_eq!(parsed(line).expect_err(line).is_late, is_late, "{line}");
+    }
+}
+
+#[test]
 fn connection_errors_are_those_of_redis() {
     for (line, text) in [
         ("SELECT x", INTEGER),
