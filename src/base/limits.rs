@@ -40,6 +40,9 @@ pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
 pub const TRANSACTION_OPS_MAX: usize = 128 * 1024;
 /// Bytes of all commands sent between `MULTI` and `EXEC`: what half of the requests in flight may take.
 pub const TRANSACTION_BYTES_MAX: usize = INFLIGHT_BYTES_MAX / 2;
+/// The same of one whose keys are all of one partition, unless it is a single command: what an outbox takes of one batch, so that no part
+/// of it is left out on its way to the replicas.
+pub const ONE_GO_BYTES_MAX: usize = OUTBOX_BYTES_MAX;
 /// Keys a connection watches, which it remembers until `EXEC`.
 pub const WATCHED_KEYS_MAX: usize = 16 * 1024;
 /// Bytes of these keys.

@@ -175,6 +175,13 @@ fn verdict(replies: &ReplyBuf, count: usize) -> Verdict {
 /// `EXEC`. False if the connection is to end.
 async fn exec(door: &Rc<Door>, entry: &Entry, taken: Taken, out: &mut ReplyBuf) -> bool {
     let partition = taken.partition();
+    if let Err(text) = taken.fits_one_go()
+        && partition.is_some()
+    {
+        door.count(Counter::TransactionsRefused);
+        out.push_error(text.as_bytes());
+        return true;
+    }
     let (inside, before) = taken.conditions(partition);
     let looked = look(door, entry, before).await;
     match verdict(&looked, looked.replies()) {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::command::{Command, ParseError, Parsed};
 use super::session::SessionCommand;
-use crate::base::limits::{TRANSACTION_BYTES_MAX, TRANSACTION_OPS_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX};
+use crate::base::limits::{
+    ONE_GO_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_OPS_MAX, WATCHED_BYTES_MAX, WATCHED_KEYS_MAX,
+};
 use crate::base::op::{Act, Op};
 use crate::base::seen::Seen;
 use crate::base::slot::Partition;
@@ -21,6 +23,8 @@ const EXEC_WITHOUT: &str = "ERR EXEC without MULTI";
 const DISCARD_WITHOUT: &str = "ERR DISCARD without MULTI";
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 const TOO_LARGE: &str = "ERR the transaction is too large, send it in parts; this command was not queued";
+const TOO_LARGE_FOR_ONE_GO: &str =
+    "EXECABORT Transaction discarded because of: too many bytes under one hash tag, send it in parts";
 const TOO_MANY_WATCHED: &str = "ERR too many keys are watched, none was added";
 
 /// A command about the transaction.
@@ -197,6 +201,14 @@ impl Transaction {
 }
 
 impl Taken {
+    /// Whether this many bytes can be executed in one go.
+    ///
+    /// # Errors
+    /// The text for the client.
+    pub fn fits_one_go(&self) -> Result<(), &'static str> {
+        if self.bytes > ONE_GO_BYTES_MAX && self.queue.len() > 1 { Err(TOO_LARGE_FOR_ONE_GO) } else { Ok(()) }
+    }
+
     /// The partition of all keys of all commands, if they can be executed in one go: none is about all keys, and none changes how those
     /// after it are answered.
     pub fn partition(&self) -> Option<Partition> {

@@ -154,6 +154,14 @@ fn a_transaction_is_bounded_in_operations_and_bytes_and_nothing_of_it_is_kept_be
 }
 
 #[test]
+fn what_is_executed_in_one_go_is_bounded_unless_it_is_a_single_command() {
+    let of = |count, bytes| Taken { bytes, ..taken(vec![get("k"); count]) };
+    assert_eq!(of(2, ONE_GO_BYTES_MAX).fits_one_go(), Ok(()));
+    assert_eq!(of(2, ONE_GO_BYTES_MAX + 1).fits_one_go(), Err(TOO_LARGE_FOR_ONE_GO));
+    assert_eq!(of(1, TRANSACTION_BYTES_MAX).fits_one_go(), Ok(()));
+}
+
+#[test]
 fn what_is_watched_is_bounded_in_keys_and_bytes() {
     let mut transaction = Transaction::default();
     for n in 0..WATCHED_KEYS_MAX {
