@@ -16,3 +16,4 @@ pub mod plant;
 pub mod reply;
 pub mod seen;
 pub mod slot;
+pub mod whole;

@@ -119,6 +119,34 @@ pub enum Act {
         /// How many.
         skip: u32,
     },
+    /// The value with its version, deadline and flags, as [`Whole::to_bytes`](super::whole::Whole::to_bytes), or null.
+    Whole,
+    /// In a transaction: takes value, deadline and flags to hand; 1, or 0 if the key is absent, and the next operations are passed over.
+    Load {
+        /// How many.
+        skip: u32,
+    },
+    /// In a transaction: combines what is at hand with the value, bit by bit, or takes the first to hand; its length.
+    Fold(BitOp),
+    /// In a transaction: stores what is at hand, or deletes the key if that is a combination of no bytes; its length. After an error the next
+    /// operations are passed over.
+    Unload {
+        /// How many.
+        skip: u32,
+    },
+}
+
+/// How `BITOP` combines values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BitOp {
+    /// Bits that all have.
+    And,
+    /// Bits that any has.
+    Or,
+    /// Bits that an odd number has.
+    Xor,
+    /// The bits that the only value has not.
+    Not,
 }
 
 /// A deadline a client named.
@@ -192,6 +220,9 @@ impl Act {
                 | Self::Look
                 | Self::Unchanged { .. }
                 | Self::Absent { .. }
+                | Self::Whole
+                | Self::Load { .. }
+                | Self::Fold(_)
         )
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::digest::{LEAVES, PartitionDigest, leaf_range};
 use super::entries::{Key, KeyHash};
 use super::eviction::{Evictor, Place, UseClock};
+use super::execute::Hand;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::segment::{Segment, Tally};
 use super::table::{Table, place_of, position_of};
@@ -89,6 +90,8 @@ pub struct Store {
     /// Operations after the last one that are to be passed over.
     pub(super) skip: usize,
     pub(super) watched: Watched,
+    /// What a command on several keys carries from one to the next.
+    pub(super) hand: Hand,
 }
 
 /// A write that did not fit the memory budget. Nothing was changed.
@@ -119,6 +122,7 @@ impl Store {
             expiry_cursor: 0,
             skip: 0,
             watched: Watched::new(),
+            hand: Hand::Empty,
         }
     }
 

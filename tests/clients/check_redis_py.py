@@ -87,6 +87,25 @@ def many(client):
     same(client.dbsize() >= 10_000, True, "DBSIZE")
 
 
+def several(client):
+    """On keys of one hash tag, and of others."""
+    for one, other in (("{t}x", "{t}y"), ("x", "y")):
+        client.set(one, "value", ex=100)
+        same(client.rename(one, other), True, "RENAME")
+        same([client.get(one), client.get(other), 90 < client.ttl(other) <= 100], [None, b"value", True], "a renamed key")
+        refused(lambda: client.rename(one, other), "no such key")
+        same([client.copy(other, one), client.copy(other, one), client.copy(other, one, replace=True)], [True, False, True], "COPY")
+        same([client.ttl(one) > 90, client.renamenx(one, other), client.delete(one)], [True, False, 1], "RENAMENX")
+        same([client.renamenx(other, one), client.exists(other)], [True, 0], "RENAMENX to a free key")
+        client.set(one, "ohmytext")
+        client.set(other, "mynewtext")
+        same([client.lcs(one, other), client.lcs(one, other, len=True)], [b"mytext", 6], "LCS")
+        client.set(one, b"\xff\x0f")
+        client.set(other, b"\x3c")
+        same(client.bitop("AND", "to", one, other), 2, "BITOP")
+        same([client.get("to"), client.bitop("NOT", other, other), client.get(other)], [b"\x3c\x00", 1, b"\xc3"], "its result")
+
+
 def transactions(client):
     with client.pipeline() as pipeline:
         pipeline.set("{t}a", 1).incr("{t}a").get("{t}a").mget("{t}a", "{t}none").delete("{t}a").exists("{t}a")
@@ -156,7 +175,7 @@ def counted_by_watching(clients, count):
 def single(client):
     same(client.ping(), True, "PING")
     client.flushall()
-    for part in (strings, numbers, deadlines, many, transactions):
+    for part in (strings, numbers, deadlines, many, several, transactions):
         part(client)
     client.flushall()
     same(client.dbsize(), 0, "nothing is left")

@@ -85,6 +85,30 @@ EXCHANGES = """
 1 HELLO 3 | MULTI | GET {t}none | MGET {t}none {t}none | EXEC | WATCH {t}a
 2 SET {t}a 1
 1 MULTI | EXEC | HELLO 2 | MULTI | GET {t}none | EXEC | MULTI | EXEC
+1 SET {t}a hello EX 100 | COPY {t}a {t}b | TTL {t}b | GET {t}b | COPY {t}a {t}b | COPY {t}none {t}b | COPY {t}a {t}b REPLACE DB 0
+1 COPY {t}a {t}a | COPY {t}a {t}a REPLACE | COPY {t}a {t}b FOO | COPY {t}a {t}b DB 99 | COPY {t}a {t}b DB x | COPY {t}a {t}b DB | COPY {t}a
+1 COPY {t}a {u}b | TTL {u}b | COPY {t}a {u}b | COPY {t}none {u}b | COPY {u}b {v}b REPLACE | GET {v}b
+1 RENAME {t}none {t}c | RENAME {t}none {t}none | RENAME {t}a {t}a | RENAMENX {t}a {t}a | RENAMENX {t}none {t}none | RENAME {t}a {t}c | EXISTS {t}a | TTL {t}c
+1 RENAME {t}c {u}c | EXISTS {t}c | TTL {u}c | GET {u}c | RENAMENX {u}c {t}b | RENAMENX {u}c {v}d | EXISTS {u}c | RENAMENX {t}none {u}x | RENAME {t}none {u}x
+1 RENAMENX {t}b {t}d | SET {t}b 1 | RENAMENX {t}b {t}d | RENAME {t}b {t}d | GET {t}d | RENAME x | RENAMENX x
+1 SET {t}1 ohmytext | SET {t}2 mynewtext | LCS {t}1 {t}2 | LCS {t}1 {t}2 LEN | LCS {t}1 {t}2 IDX | LCS {t}1 {t}2 IDX MINMATCHLEN 4 | LCS {t}1 {t}2 IDX MINMATCHLEN 4 WITHMATCHLEN
+1 LCS {t}1 {t}none | LCS {t}1 {t}none IDX | LCS {t}1 {t}none LEN | LCS {t}1 {t}2 LEN IDX | LCS {t}1 {t}2 FOO | LCS {t}1 {t}2 MINMATCHLEN | LCS {t}1 {t}2 MINMATCHLEN x | LCS x
+1 SET {u}2 mynewtext | LCS {t}1 {u}2 | LCS {t}1 {u}2 IDX WITHMATCHLEN | LCS {t}1 {t}1 IDX | LCS {t}1 {t}2 IDX MINMATCHLEN -1
+1 SET {t}x abc | SET {t}y abcdef | BITOP AND {t}r {t}x {t}y | GET {t}r | BITOP OR {t}r {t}x {t}y {t}none | GET {t}r | BITOP XOR {t}r {t}x {t}y | GET {t}r | BITOP NOT {t}r {t}x | GET {t}r
+1 SET {t}r 1 EX 100 | BITOP AND {t}r {t}x | TTL {t}r | BITOP OR {t}r {t}none {t}no | EXISTS {t}r | BITOP NOT {t}r {t}none | BITOP NOT {t}r {t}x {t}y | BITOP FOO {t}r {t}x | BITOP AND {t}r
+1 SET {u}y abcdef | BITOP AND {v}r {t}x {u}y | GET {v}r | BITOP XOR {v}r {t}x {u}y {t}none | GET {v}r | BITOP NOT {v}r {u}y | GET {v}r | BITOP OR {v}r {t}none {u}none | EXISTS {v}r
+1 MULTI | SET {t}m 1 | RENAME {t}m {t}o | COPY {t}o {t}p | RENAMENX {t}o {t}p | RENAME {t}none {t}p | BITOP NOT {t}q {t}p | LCS {t}p {t}o IDX | GET {t}q | DEL {t}o {t}p {t}q | EXEC
+1 MULTI | SET {t}m 1 | RENAME {t}m {u}o | COPY {u}o {t}p | BITOP OR {v}q {t}p {u}o | LCS {t}p {u}o LEN | GET {v}q | EXEC
+1 WATCH {t}p
+2 RENAME {t}p {t}z
+1 MULTI | EXEC | WATCH {t}z
+2 COPY {t}z {t}zz
+1 MULTI | EXEC | WATCH {t}z
+2 COPY {t}zz {t}z REPLACE
+1 MULTI | EXEC | WATCH {t}zz
+2 BITOP NOT {t}zz {t}z
+1 MULTI | EXEC
+1 HELLO 3 | LCS {t}1 {t}2 IDX | LCS {t}1 {t}2 | COPY {t}none {t}b | MULTI | LCS {t}1 {t}2 IDX WITHMATCHLEN | EXEC | HELLO 2
 1 MULTI | QUIT | EXEC
 """
 
@@ -197,6 +221,13 @@ def single(dice):
         lambda: ["DBSIZE"],
         lambda: ["NOSUCH", k],
         lambda: ["GET"],
+        lambda: ["COPY", k, key(dice), *dice.choice([[], ["REPLACE"], ["REPLACE", "DB", "0"]])],
+        lambda: ["RENAME", k, key(dice)],
+        lambda: ["RENAMENX", k, key(dice)],
+        lambda: ["BITOP", dice.choice(["AND", "OR", "XOR"]), k, key(dice), key(dice)],
+        lambda: ["BITOP", "NOT", k, key(dice)],
+        lambda: ["LCS", k, key(dice), *dice.choice([[], ["LEN"], ["IDX"], ["IDX", "MINMATCHLEN", "2", "WITHMATCHLEN"]])],
+        lambda: ["APPEND", k, "".join(dice.choices("abc", k=dice.randrange(40)))],
         lambda: ["SETRANGE", k, dice.choice(["3", "-1", "x"]), value(dice)],
     ])()
 

@@ -2,6 +2,7 @@
 //! Tested below and by the client tests.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -16,11 +17,11 @@ use crate::base::limits::{BATCH_REPLY_BYTES_MAX, OPS_UNDER_WAY_MAX};
 use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
-use crate::protocol::request::{Gather, Request};
+use crate::protocol::request::{Gather, Request, Several};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::store::{Answer, Execute, StoreActor};
-use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward, several};
+use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward, lcs, several};
 
 const TOO_LARGE: &str = "BUSY the replies to one batch are too large, ask for fewer keys at a time, nothing was done";
 
@@ -137,17 +138,22 @@ fn by_stores(desk: &Desk, requests: Vec<Request>, together: bool, terms: Terms, 
 async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: &mut ReplyBuf) {
     let mut work = Work::default();
     for request in requests {
-        if let Request::Many(Gather::SetAllIfAbsent, sets) = request {
-            // Rare, and its own round: whatever came before it must be done when it looks.
-            let before = std::mem::take(&mut work);
-            dress(&execute(desk, before.ops, terms).await, &before.shapes, out);
-            several::set_all_if_absent(desk, sets, terms, out).await;
-        } else {
+        if !matches!(request, Request::Many(Gather::SetAllIfAbsent, _) | Request::Several(_)) {
             work.add(request);
+            continue;
+        }
+        // Rare, and its own round: whatever came before it must be done when it looks.
+        let before = std::mem::take(&mut work);
+        dress(desk, &execute(desk, before.ops, terms).await, &before.shapes, terms, out).await;
+        match request {
+            request if request.partition().is_some() => transaction(desk, vec![request], terms, out).await,
+            Request::Many(_, sets) => several::set_all_apart(desk, sets, terms, out).await,
+            Request::Several(command) => several::apart(desk, *command, terms, out).await,
+            Request::One(_) | Request::Cluster(_) => unreachable!("told apart above"),
         }
     }
     if !work.ops.is_empty() {
-        dress(&execute(desk, work.ops, terms).await, &work.shapes, out);
+        dress(desk, &execute(desk, work.ops, terms).await, &work.shapes, terms, out).await;
     }
 }
 
@@ -156,7 +162,7 @@ async fn transaction(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out:
     let mut work = Work::default();
     requests.into_iter().for_each(|request| work.add(request));
     let ops = Ops { ops: work.ops, together: true, ..Ops::default() };
-    dress(&forward::execute(desk, ops, terms).await, &work.shapes, out);
+    dress(desk, &forward::execute(desk, ops, terms).await, &work.shapes, terms, out).await;
 }
 
 /// Executes operations in order, so many at a time that a store gets to others in between.
@@ -186,54 +192,79 @@ impl Work {
         let (gather, ops) = match request {
             Request::One(op) => {
                 self.ops.push(op);
-                return self.shapes.push(Shape { gather: None, count: 1, writes: false });
+                return self.shapes.push(Shape { made: Made::Plain, count: 1 });
+            }
+            Request::Several(command) => {
+                let steps = several::steps(&command);
+                self.shapes.push(Shape { made: Made::Several(command), count: steps.len() });
+                return self.ops.extend(steps);
             }
             Request::Many(Gather::SetAllIfAbsent, sets) => (Gather::SetAllIfAbsent, several::set_all_steps(sets)),
             Request::Many(gather, ops) => (gather, ops),
             Request::Cluster(_) => unreachable!("these are answered by themselves, and never in a transaction"),
         };
         let writes = ops.iter().any(|op| op.act.writes());
-        self.shapes.push(Shape { gather: Some(gather), count: ops.len(), writes });
+        self.shapes.push(Shape { made: Made::Gathered { gather, writes }, count: ops.len() });
         self.ops.extend(ops);
     }
 }
 
 /// What a request made of its operations.
 struct Shape {
-    gather: Option<Gather>,
+    made: Made,
     /// How many there are.
     count: usize,
-    /// Whether any of several changes its key.
-    writes: bool,
+}
+
+enum Made {
+    /// The only one there is.
+    Plain,
+    Gathered {
+        gather: Gather,
+        /// Whether any changes its key.
+        writes: bool,
+    },
+    /// Steps.
+    Several(Box<Several>),
 }
 
 /// Makes each request's one reply out of those of its operations.
-fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
+async fn dress(desk: &Desk, replies: &ReplyBuf, shapes: &[Shape], terms: Terms, out: &mut ReplyBuf) {
     let mut at = 0;
-    for Shape { gather, count, writes } in shapes {
+    for Shape { made, count } in shapes {
         let range = at..at + count;
         at = range.end;
-        let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
-        match (gather, failed) {
-            (None, _) => out.append(replies, range),
-            (Some(Gather::SetAllIfAbsent), _) => several::set_all_reply(replies, range, out),
-            // An error says that nothing was done, or does not know; where another part was done, the first is no longer true.
-            (Some(_), Some(failed)) if *writes && range.clone().any(|n| replies.kind(n) != Some(ReplyKind::Error)) => {
-                in_part(replies, failed, out);
-            }
-            // One error stands for the whole: the client can't tell which part failed, as with Redis.
-            (Some(_), Some(failed)) => out.append(replies, failed..failed + 1),
-            (Some(Gather::Sum), None) => {
-                let int = |n| if let Some(ReplyKind::Int(int)) = replies.kind(n) { int } else { 0 };
-                out.reply(ReplyRef::Int(range.map(int).sum()));
-            }
-            (Some(Gather::Array), None) => {
-                out.open_array(*count);
-                range.for_each(|n| out.element(replies, n));
-                out.close(ReplyKind::Value);
-            }
-            (Some(Gather::AllOk), None) => out.reply(ReplyRef::Ok),
+        match made {
+            Made::Plain => out.append(replies, range),
+            Made::Gathered { gather, writes } => gathered(replies, range, (*gather, *writes), out),
+            Made::Several(command) => match &**command {
+                Several::Lcs { ask, .. } => lcs::reply(desk, replies, range, *ask, terms, out).await,
+                command => several::reply(replies, range, command, out),
+            },
         }
+    }
+}
+
+fn gathered(replies: &ReplyBuf, range: Range<usize>, (gather, writes): (Gather, bool), out: &mut ReplyBuf) {
+    let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
+    match (gather, failed) {
+        (Gather::SetAllIfAbsent, _) => several::set_all_reply(replies, range, out),
+        // An error says that nothing was done, or does not know; where another part was done, the first is no longer true.
+        (_, Some(failed)) if writes && range.clone().any(|n| replies.kind(n) != Some(ReplyKind::Error)) => {
+            in_part(replies, failed, out);
+        }
+        // One error stands for the whole: the client can't tell which part failed, as with Redis.
+        (_, Some(failed)) => out.append(replies, failed..failed + 1),
+        (Gather::Sum, None) => {
+            let int = |n| if let Some(ReplyKind::Int(int)) = replies.kind(n) { int } else { 0 };
+            out.reply(ReplyRef::Int(range.map(int).sum()));
+        }
+        (Gather::Array, None) => {
+            out.open_array(range.len());
+            range.for_each(|n| out.element(replies, n));
+            out.close(ReplyKind::Value);
+        }
+        (Gather::AllOk, None) => out.reply(ReplyRef::Ok),
     }
 }
 
@@ -254,7 +285,7 @@ mod tests {
     fn dressed(gather: Gather, writes: bool, parts: &[ReplyRef<'_>]) -> String {
         let (mut replies, mut out) = (ReplyBuf::new(Wire::Resp2), ReplyBuf::new(Wire::Resp2));
         parts.iter().for_each(|part| replies.reply(part.clone()));
-        dress(&replies, &[Shape { gather: Some(gather), count: parts.len(), writes }], &mut out);
+        gathered(&replies, 0..parts.len(), (gather, writes), &mut out);
         String::from_utf8(out.copy_to_bytes(out.remaining()).to_vec()).unwrap()
     }
 

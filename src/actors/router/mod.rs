@@ -8,6 +8,7 @@ mod cluster_wide;
 mod coordinate;
 mod forward;
 mod gather;
+mod lcs;
 mod several;
 mod survey;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
@@ -132,6 +134,8 @@ struct Desk {
     /// Peers whose link broke a moment ago.
     avoided: RefCell<BTreeMap<PeerIx, Instant>>,
     counters: RefCell<Counters>,
+    /// Who computes an `LCS`: one at a time, because of its table.
+    comparing: Semaphore,
     /// When this arbiter last ran.
     ran: Cell<Instant>,
 }
@@ -161,6 +165,7 @@ impl Router {
             next_sequence: Cell::new(1),
             avoided: RefCell::default(),
             counters: RefCell::default(),
+            comparing: Semaphore::new(1),
             ran: Cell::new(clock.monotonic()),
         };
         Self { desk: Rc::new(desk) }

@@ -41,6 +41,7 @@ impl StoreActor {
                 }
             }
         }
+        self.core.let_go();
     }
 
     /// What is remembered of a request. Above level one what is remembered here alone may have been overruled; the survey has asked a majority.

@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
 use crate::base::entry::BodyRef;
-use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::op::{Act, BitOp, Deadline, ExpireWhen, Expiry, SetAnswer, When};
 use crate::base::seen::Seen;
 use numbers::*;
 
@@ -332,6 +332,19 @@ fn acts() -> Vec<Pin> {
             "12 80 80 1c 09 01",
         ),
         part("Act::Absent", Act::Absent { skip: 300 }, act_number, "13 ac 02"),
+        part("Act::Whole", Act::Whole, act_number, "14"),
+        part("Act::Load", Act::Load { skip: 2 }, act_number, "15 02"),
+        part("Act::Fold", Act::Fold(BitOp::Xor), act_number, "16 02"),
+        part("Act::Unload", Act::Unload { skip: 1 }, act_number, "17 01"),
+    ]
+}
+
+fn bit_ops() -> Vec<Pin> {
+    vec![
+        part("BitOp::And", BitOp::And, bit_op_number, "00"),
+        part("BitOp::Or", BitOp::Or, bit_op_number, "01"),
+        part("BitOp::Xor", BitOp::Xor, bit_op_number, "02"),
+        part("BitOp::Not", BitOp::Not, bit_op_number, "03"),
     ]
 }
 
@@ -413,6 +426,7 @@ fn records_and_holdings_keep_their_bytes() {
 #[test]
 fn acts_keep_their_bytes() {
     check(&acts(), ACTS);
+    check(&bit_ops(), BIT_OPS);
     check(&expiries(), EXPIRYS);
     check(&deadlines(), DEADLINES);
     check(&conditions(), WHENS);
@@ -439,7 +453,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 15] = [
+    let families: [fn() -> Vec<Pin>; 16] = [
         messages,
         asks,
         answers,
@@ -448,6 +462,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         refusals,
         bodies,
         acts,
+        bit_ops,
         expiries,
         deadlines,
         conditions,

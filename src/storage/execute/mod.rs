@@ -19,6 +19,7 @@ use super::ahead::Aim;
 use super::entries::Key;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::store::{OutOfMemory, Store};
+pub(super) use steps::Hand;
 
 pub(super) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 pub(super) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
@@ -85,6 +86,10 @@ impl Store {
             Act::Look => self.look(to, sink),
             Act::Unchanged { since } => self.unchanged(to, since, sink),
             Act::Absent { skip } => self.absent(to, skip, sink),
+            Act::Whole => self.whole(to, sink),
+            Act::Load { skip } => self.load(to, skip, sink),
+            Act::Fold(how) => self.fold(to, how, sink),
+            Act::Unload { skip } => self.unload(to, skip, sink, mutated),
         }
     }
 

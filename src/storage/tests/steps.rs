@@ -1,7 +1,9 @@
 //! Looking at keys, and conditions, as transactions are made of them.
 
 use super::*;
+use crate::base::op::BitOp;
 use crate::base::seen::Seen;
+use crate::base::whole::Whole;
 
 fn look(store: &mut Store, now: UnixMs) -> Seen {
     let (text, told) = run(store, &op("k", Act::Look, ""), now);
@@ -96,4 +98,91 @@ fn a_condition_that_fails_passes_over_as_many_as_it_says() {
     assert_eq!((run(&mut store, &absent, T0).0.as_str(), store.take_skip()), ("1", 0));
     put(&mut store, "k", "v", T0);
     assert_eq!((run(&mut store, &absent, T0).0.as_str(), store.take_skip()), ("0", 3));
+}
+
+/// Executes a step on a key: its reply, and how many it passes over.
+fn step(store: &mut Store, key: &str, act: Act) -> (String, usize) {
+    let (reply, _) = run(store, &op(key, act, ""), T0);
+    (reply, store.take_skip())
+}
+
+#[test]
+fn a_value_is_carried_with_its_deadline_and_flags() {
+    let mut store = store();
+    let until = Expiry::Until(Deadline::In(5_000));
+    let act = Act::Set { expiry: until, when: When::Always, answer: SetAnswer::Done, flags: 7 };
+    run(&mut store, &op("from", act, "value"), T0);
+    put(&mut store, "to", "other", T0);
+    assert_eq!(step(&mut store, "from", Act::Load { skip: 2 }), ("1".into(), 0));
+    assert_eq!(step(&mut store, "to", Act::Unload { skip: 0 }), ("5".into(), 0));
+    let of = |key: &str| store.peek_owned(key.as_bytes()).expect("it is there").body;
+    assert_eq!(of("to"), of("from"));
+    assert_eq!(of("to"), Body::Live { value: "value".into(), deadline: Some(T0 + 5_000), flags: 7 });
+    assert_eq!(step(&mut store, "to", Act::Unload { skip: 0 }), ("nil".into(), 0), "the hand is empty");
+    assert_eq!(step(&mut store, "none", Act::Load { skip: 2 }), ("0".into(), 2));
+    check_accounts(&mut store);
+}
+
+#[test]
+fn a_large_value_is_shared_by_its_copies() {
+    let mut store = store();
+    let large = "x".repeat(LARGE_VALUE_BYTES);
+    put(&mut store, "from", &large, T0);
+    step(&mut store, "from", Act::Load { skip: 0 });
+    step(&mut store, "to", Act::Unload { skip: 0 });
+    let value = |key: &str| match store.peek_owned(key.as_bytes()).expect("it is there").body {
+        Body::Live { value, .. } => value,
+        Body::Tombstone => panic!("deleted"),
+    };
+    assert_eq!(value("from").as_ptr(), value("to").as_ptr());
+}
+
+#[test]
+fn what_has_no_room_is_passed_over_and_loses_nothing() {
+    let mut store = store_of(1, 40_000, false);
+    put(&mut store, "from", &"x".repeat(25_000), T0);
+    assert_eq!(step(&mut store, "from", Act::Load { skip: 2 }).0, "1");
+    let (reply, skip) = step(&mut store, "to", Act::Unload { skip: 1 });
+    assert!(reply.starts_with("-OOM") && skip == 1, "{reply} {skip}");
+    assert_eq!(get(&mut store, "from", T0).len(), 25_002);
+}
+
+#[test]
+fn values_are_combined_bit_by_bit_and_nothing_deletes() {
+    let mut store = store();
+    put(&mut store, "a", "\x0f\x3c", T0);
+    put(&mut store, "b", "\x3c", T0);
+    run(&mut store, &op("to", set(Expiry::Until(Deadline::In(9_000)), When::Always, SetAnswer::Done), "old"), T0);
+    for (key, act, reply) in [
+        ("a", Act::Fold(BitOp::And), "2"),
+        ("b", Act::Fold(BitOp::And), "2"),
+        ("to", Act::Unload { skip: 0 }, "2"),
+        ("to", Act::Get, "\"\x0c\0\""),
+        ("to", Act::Ttl { ms: true, absolute: false }, "-1"),
+        ("none", Act::Fold(BitOp::Or), "0"),
+        ("to", Act::Unload { skip: 0 }, "0"),
+        ("to", Act::Exists, "0"),
+        ("none", Act::Fold(BitOp::Not), "0"),
+        ("to", Act::Unload { skip: 0 }, "0"),
+    ] {
+        assert_eq!(step(&mut store, key, act).0, reply, "{key} {act:?}");
+    }
+    // What is at hand from another command is no part of a combination.
+    step(&mut store, "a", Act::Load { skip: 0 });
+    assert_eq!(step(&mut store, "b", Act::Fold(BitOp::Or)).0, "1");
+    store.let_go();
+    assert_eq!(step(&mut store, "to", Act::Unload { skip: 0 }).0, "nil");
+}
+
+#[test]
+fn a_whole_value_says_all_that_a_copy_needs() {
+    let mut store = store();
+    let until = Expiry::Until(Deadline::In(5_000));
+    let act = Act::Set { expiry: until, when: When::Always, answer: SetAnswer::Done, flags: 7 };
+    run(&mut store, &op("k", act, "value"), T0);
+    let seen = look(&mut store, T0);
+    let (text, _) = run(&mut store, &op("k", Act::Whole, ""), T0);
+    let whole = Whole::from_bytes(&Bytes::from(text.trim_matches('"').to_owned())).expect("it reads back");
+    assert_eq!(whole, Whole { seen, deadline: Some(T0 + 5_000), flags: 7, value: "value".into() });
+    assert_eq!(run(&mut store, &op("none", Act::Whole, ""), T0).0, "nil");
 }

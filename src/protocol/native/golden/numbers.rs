@@ -3,7 +3,7 @@
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
 use crate::base::level::Level;
-use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
+use crate::base::op::{Act, BitOp, Deadline, Expiry, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
 
 /// The number of each variant, and how many there are.
@@ -103,6 +103,16 @@ numbers!(act_number, ACTS, Act,
     Act::Look => 17,
     Act::Unchanged { .. } => 18,
     Act::Absent { .. } => 19,
+    Act::Whole => 20,
+    Act::Load { .. } => 21,
+    Act::Fold(..) => 22,
+    Act::Unload { .. } => 23,
+);
+numbers!(bit_op_number, BIT_OPS, BitOp,
+    BitOp::And => 0,
+    BitOp::Or => 1,
+    BitOp::Xor => 2,
+    BitOp::Not => 3,
 );
 numbers!(expiry_number, EXPIRYS, Expiry,
     Expiry::Keep => 0,

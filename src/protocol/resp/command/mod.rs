@@ -17,6 +17,7 @@ mod integers;
 pub mod introspect;
 mod keys;
 mod server;
+mod several;
 mod strings;
 mod table;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Context, ErrorText, Parsed, connection, expiry, integers, keys, server, strings, transaction};
+use super::{Context, ErrorText, Parsed, connection, expiry, integers, keys, server, several, strings, transaction};
 use crate::protocol::resp::Args;
 
 /// Makes a request of a command's arguments, whose number and key lengths have been checked. It may take them.
@@ -138,7 +138,7 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 7] = [
+const FAMILIES: [&[Command]; 8] = [
     strings::COMMANDS,
     integers::COMMANDS,
     keys::COMMANDS,
@@ -146,6 +146,7 @@ const FAMILIES: [&[Command]; 7] = [
     connection::COMMANDS,
     server::COMMANDS,
     transaction::COMMANDS,
+    several::COMMANDS,
 ];
 
 const COUNT: usize = {
