@@ -106,11 +106,14 @@ async fn obey(
         TransactionCommand::Discard => entry.transaction.borrow_mut().discard()?,
         TransactionCommand::Unwatch => entry.transaction.borrow_mut().unwatch(),
         TransactionCommand::Watch(keys) => {
-            let allowed = entry.transaction.borrow().may_watch(&keys);
-            if let Err(text) = allowed {
+            let (allowed, inside) = {
+                let transaction = entry.transaction.borrow();
+                (transaction.may_watch(&keys), transaction.is_open())
+            };
+            if allowed.is_err() && !inside {
                 door.count(Counter::TransactionsRefused);
-                return Err(text);
             }
+            allowed?;
             watch(door, entry, keys, out).await;
             return Ok(true);
         }

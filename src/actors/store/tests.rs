@@ -14,7 +14,7 @@ use crate::base::hlc::Hlc;
 use crate::base::id::RequestId;
 use crate::base::limits::OUTBOX_BYTES_MAX;
 use crate::base::op::{Act, Deadline, ExpireWhen};
-use crate::base::reply::{ReplyKind, Wire};
+use crate::base::reply::Wire;
 use crate::cluster::membership::Membership;
 use crate::cluster::ring::Ring;
 use crate::cluster::specimen::{id, member};
