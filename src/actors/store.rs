@@ -8,12 +8,12 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::base::counters::{Counter, Counters};
-use crate::base::entry::{BodyRef, Entry};
+use crate::base::entry::Entry;
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::level::Level;
 use crate::base::op::Op;
 use crate::base::outcome::Outcome;
-use crate::base::reply::{ReplyKind, ReplyRef, ReplySink, Wire};
+use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::view::View;
@@ -31,11 +31,10 @@ mod messages;
 mod outbound;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use messages::*;
 use outbound::Outbound;
-
-const NO_ROOM_FOR_ALL: &str = "OOM there was no room for some of the keys, the others are set, applied: unknown";
 
 /// The store looks after itself at least this often.
 const TURN_EVERY_MS: u64 = 100;
@@ -117,14 +116,9 @@ impl StoreActor {
     ) {
         let (op, number) = (&batch.ops[n], u32::try_from(n).expect("batches are bounded"));
         let request = batch.requests.get(n).copied().flatten();
-        let done = request.and_then(|request| match &batch.grounds {
-            // What is remembered here alone may have been overruled; the survey has asked a majority.
-            Some(grounds) => grounds.settled.get(&request),
-            None => self.recent.recall(request, now),
-        });
-        if let Some(done) = done {
-            self.counters.inc(Counter::OpsDeduplicated);
+        if let Some(done) = request.and_then(|request| self.done(batch, &request, now)) {
             replies.push_encoded(done.reply.clone(), done.kind);
+            self.counters.inc(Counter::OpsDeduplicated);
             return;
         }
         let base = if batch.grounds.is_some() { self.core.version(&op.key) } else { Version::ZERO };
@@ -167,21 +161,6 @@ impl StoreActor {
         } else {
             out.read.push((n, version));
         }
-    }
-
-    /// Whether any request of a batch was done before: a retry finds the keys it has set itself.
-    fn was_done(&self, batch: &Execute, now: UnixMs) -> bool {
-        batch.requests.iter().flatten().any(|request| match &batch.grounds {
-            Some(grounds) => grounds.settled.contains_key(request),
-            None => self.recent.recall(*request, now).is_some(),
-        })
-    }
-
-    fn any_lives(&self, ops: &[Op], now: UnixMs) -> bool {
-        ops.iter().any(|op| match self.core.peek(&op.key).map(|entry| entry.body) {
-            Some(BodyRef::Live { deadline, .. }) => deadline.is_none_or(|deadline| deadline > now),
-            Some(BodyRef::Tombstone) | None => false,
-        })
     }
 
     fn merge_one(&mut self, record: &Record, now: UnixMs) -> Taken {
@@ -235,18 +214,6 @@ impl Actor for StoreActor {
     }
 }
 
-/// The one reply to sets of which all or none are done. None was tried where there are no replies.
-fn all_or_none(each: &ReplyBuf, wire: Wire) -> ReplyBuf {
-    let failed: Vec<usize> = (0..each.replies()).filter(|n| each.kind(*n) == Some(ReplyKind::Error)).collect();
-    let mut one = ReplyBuf::new(wire);
-    match failed.first() {
-        None => one.reply(ReplyRef::Int(i64::from(each.replies() > 0))),
-        Some(first) if failed.len() == each.replies() => one.append(each, *first..*first + 1),
-        Some(_) => one.reply(ReplyRef::Error(NO_ROOM_FOR_ALL.into())),
-    }
-    one
-}
-
 impl Handler<Execute> for StoreActor {
     type Result = MessageResult<Execute>;
 
@@ -266,13 +233,9 @@ impl Handler<Execute> for StoreActor {
         }
         if batch.deadline <= monotonic {
             self.counters.add(Counter::Abandoned, batch.ops.len() as u64);
-            for _ in 0..if batch.all_or_none { 1 } else { batch.ops.len() } {
+            for _ in 0..batch.ops.len() {
                 replies.reply(ReplyRef::Error("TIMEOUT the request waited too long, applied: no".into()));
             }
-            return MessageResult(self.replicate(Outbound::default(), batch.level, replies));
-        }
-        if let Some(doubt) = batch.doubt_of_all_or_none() {
-            replies.push_encoded(doubt.reply.clone(), doubt.kind);
             return MessageResult(self.replicate(Outbound::default(), batch.level, replies));
         }
         if batch.grounds.is_some() {
@@ -280,10 +243,8 @@ impl Handler<Execute> for StoreActor {
             self.follow(&self.view.load_full());
         }
         let mut out = Outbound::default();
-        let blocked = batch.all_or_none && !self.was_done(&batch, now) && self.any_lives(&batch.ops, now);
-        if blocked {
-            let read = |(n, op): (u32, &Op)| (n, self.core.version(&op.key));
-            out.read = if batch.grounds.is_some() { (0u32..).zip(&batch.ops).map(read).collect() } else { Vec::new() };
+        if batch.together {
+            self.execute_together(&batch, now, &mut replies, &mut out);
         } else {
             for (n, ops) in batch.ops.chunks(OPS_AHEAD).enumerate() {
                 let aims = self.core.aim(ops);
@@ -291,9 +252,6 @@ impl Handler<Execute> for StoreActor {
                     self.execute_one((aimed, aim), &batch, now, &mut replies, &mut out);
                 }
             }
-        }
-        if batch.all_or_none {
-            replies = all_or_none(&replies, batch.wire);
         }
         MessageResult(self.replicate(out, batch.level, replies))
     }

@@ -63,6 +63,10 @@ counters! {
     OpsDeduplicated => "ops_deduplicated",
     /// Forwarded operations sent on to another replica: this node does not serve the key, stands back for another, or got them too late.
     OpsMisdirected => "ops_misdirected",
+    /// Transactions refused because they were too large or watched too much.
+    TransactionsRefused => "transactions_refused",
+    /// Transactions not done because a watched key had changed.
+    TransactionsFailed => "transactions_failed",
     /// Requests answered `NOQUORUM`.
     NoQuorum => "requests_noquorum",
     /// Requests answered `TIMEOUT`.

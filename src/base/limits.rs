@@ -37,6 +37,18 @@ pub const INFLIGHT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// The same for requests peers send; a pool of its own, else two busy nodes wait for each other. Their questions have another, as large:
 /// what two nodes coordinate for others may need an answer of each.
 pub const PEER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
+/// Operations a transaction queues. A store does those of one partition in one go: at this number everybody else waits some 100 ms, as with
+/// Redis, which knows no bound.
+pub const TRANSACTION_OPS_MAX: usize = 128 * 1024;
+/// Bytes of all commands sent between `MULTI` and `EXEC`: what half of the requests in flight may take.
+pub const TRANSACTION_BYTES_MAX: usize = INFLIGHT_BYTES_MAX / 2;
+/// The same of one whose keys are all of one partition, unless it is a single command: what an outbox takes of one batch, so that no part
+/// of it is left out on its way to the replicas.
+pub const ONE_GO_BYTES_MAX: usize = OUTBOX_BYTES_MAX;
+/// Keys a connection watches, which it remembers until `EXEC`.
+pub const WATCHED_KEYS_MAX: usize = 16 * 1024;
+/// Bytes of these keys.
+pub const WATCHED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Connections that have said nothing yet; further ones count as clients at once. In the descriptors kept for peers there is room for them.
 pub const UNDECIDED_CONNECTIONS_MAX: usize = 256;

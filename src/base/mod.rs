@@ -15,4 +15,6 @@ pub mod outcome;
 #[cfg(feature = "sim")]
 pub mod plant;
 pub mod reply;
+pub mod seen;
 pub mod slot;
+pub mod whole;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::hlc::UnixMs;
+use super::seen::Seen;
 
 /// One operation on one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +169,46 @@ pub enum Act {
         /// Of all that.
         aspect: Aspect,
     },
+    /// What the key holds, as [`Seen::to_text`].
+    Look,
+    /// In a transaction: 1 if nothing was written to the key since, else 0, and nothing after it is done.
+    Unchanged {
+        /// What it held.
+        since: Seen,
+    },
+    /// In a transaction: 1 if the key is absent, else 0, and the next operations are passed over.
+    Absent {
+        /// How many.
+        skip: u32,
+    },
+    /// The value with its version, deadline and flags, as [`Whole::to_bytes`](super::whole::Whole::to_bytes), or null.
+    Whole,
+    /// In a transaction: takes value, deadline and flags to hand; 1, or 0 if the key is absent, and the next operations are passed over.
+    Load {
+        /// How many.
+        skip: u32,
+    },
+    /// In a transaction: combines what is at hand with the value, bit by bit, or takes the first to hand; its length.
+    Fold(BitOp),
+    /// In a transaction: stores what is at hand, or deletes the key if that is a combination of no bytes; its length. After an error the next
+    /// operations are passed over.
+    Unload {
+        /// How many.
+        skip: u32,
+    },
+}
+
+/// How `BITOP` combines values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BitOp {
+    /// Bits that all have.
+    And,
+    /// Bits that any has.
+    Or,
+    /// Bits that an odd number has.
+    Xor,
+    /// The bits that the only value has not.
+    Not,
 }
 
 /// A deadline a client named.
@@ -285,6 +326,12 @@ impl Act {
                 | Self::BitFieldGet
                 | Self::Describe { .. }
                 | Self::GetEx { expiry: Expiry::Keep }
+                | Self::Look
+                | Self::Unchanged { .. }
+                | Self::Absent { .. }
+                | Self::Whole
+                | Self::Load { .. }
+                | Self::Fold(_)
         )
     }
 
@@ -332,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn no_act_makes_every_operation_larger() {
+    fn an_operation_has_not_grown() {
         assert_eq!((size_of::<Act>(), size_of::<Op>()), (24, 88));
     }
 

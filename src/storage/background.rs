@@ -111,6 +111,7 @@ impl Store {
     /// Does a bounded amount of background work.
     pub fn turn(&mut self, now: UnixMs) -> Turn {
         self.free_slice(FREE_ENTRIES_PER_TURN);
+        self.watched.turn(now);
         let unbuilt = self.build_digests();
         let mut turn = self.sweep(now);
         if unbuilt || !self.dying.is_empty() {

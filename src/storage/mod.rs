@@ -2,11 +2,13 @@
 
 mod ahead;
 mod background;
+mod bitop;
 mod bits;
 mod digest;
 mod entries;
 mod eviction;
 mod execute;
+mod lcs;
 mod lease;
 mod packed;
 mod recent;
@@ -14,10 +16,13 @@ mod segment;
 mod size;
 mod store;
 mod table;
+mod watched;
 
 pub use ahead::{Aim, OPS_AHEAD};
 pub use background::Turn;
+pub use bitop::combine;
 pub use digest::{LEAVES, PartitionDigest};
+pub use lcs::{Lcs, Match};
 pub use lease::{Leased, Leases, stamps_below};
 pub use recent::RecentRequests;
 pub use store::{Applied, KeyPage, LeafPage, Store, StoreConfig};

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use super::digest::{LEAVES, PartitionDigest, leaf_range};
 use super::entries::{Key, KeyHash};
 use super::eviction::{Evictor, Place, UseClock};
+use super::execute::Hand;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::segment::{Segment, Tally};
 use super::table::{Table, place_of, position_of};
+use super::watched::Watched;
 use crate::base::counters::{Counter, Counters};
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
 use crate::base::glob;
@@ -85,6 +87,11 @@ pub struct Store {
     pub(super) replicated: bool,
     /// Table at which the next expiry turn begins.
     pub(super) expiry_cursor: usize,
+    /// Operations after the last one that are to be passed over.
+    pub(super) skip: usize,
+    pub(super) watched: Watched,
+    /// What a command on several keys carries from one to the next.
+    pub(super) hand: Hand,
 }
 
 /// A write that did not fit the memory budget. Nothing was changed.
@@ -113,6 +120,9 @@ impl Store {
             dying_tally: Tally::default(),
             replicated: false,
             expiry_cursor: 0,
+            skip: 0,
+            watched: Watched::new(),
+            hand: Hand::Empty,
         }
     }
 
@@ -213,6 +223,7 @@ impl Store {
         let stamp = |seen| hlc.stamp(now, seen);
         let put = self.tables[table].put(key, self.uses.now(), body, stamp, &mut self.tally);
         self.count_use(put.news);
+        self.watched.written(key.hash, put.version);
         self.stay_within_budget(table, key);
         Ok(put.version)
     }

@@ -22,6 +22,7 @@ mod conditions;
 mod describe;
 mod eviction;
 mod replicas;
+mod steps;
 mod time;
 
 /// The clock's start in these tests.

@@ -5,6 +5,7 @@
 
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,10 +89,95 @@ def many(client):
     same(client.dbsize() >= 10_000, True, "DBSIZE")
 
 
+def several(client):
+    """On keys of one hash tag, and of others."""
+    for one, other in (("{t}x", "{t}y"), ("x", "y")):
+        client.set(one, "value", ex=100)
+        same(client.rename(one, other), True, "RENAME")
+        same([client.get(one), client.get(other), 90 < client.ttl(other) <= 100], [None, b"value", True], "a renamed key")
+        refused(lambda: client.rename(one, other), "no such key")
+        same([client.copy(other, one), client.copy(other, one), client.copy(other, one, replace=True)], [True, False, True], "COPY")
+        same([client.ttl(one) > 90, client.renamenx(one, other), client.delete(one)], [True, False, 1], "RENAMENX")
+        same([client.renamenx(other, one), client.exists(other)], [True, 0], "RENAMENX to a free key")
+        client.set(one, "ohmytext")
+        client.set(other, "mynewtext")
+        same([client.lcs(one, other), client.lcs(one, other, len=True)], [b"mytext", 6], "LCS")
+        client.set(one, b"\xff\x0f")
+        client.set(other, b"\x3c")
+        same(client.bitop("AND", "to", one, other), 2, "BITOP")
+        same([client.get("to"), client.bitop("NOT", other, other), client.get(other)], [b"\x3c\x00", 1, b"\xc3"], "its result")
+
+
+def transactions(client):
+    with client.pipeline() as pipeline:
+        pipeline.set("{t}a", 1).incr("{t}a").get("{t}a").mget("{t}a", "{t}none").delete("{t}a").exists("{t}a")
+        same(pipeline.execute(), [True, 2, b"2", [b"2", None], 1, 0], "a transaction under one hash tag")
+        for i in range(1000):
+            pipeline.set(f"t{i}", i).incr(f"t{i}")
+        same(pipeline.execute()[1::2], [i + 1 for i in range(1000)], "a transaction over all slots")
+        pipeline.set("{t}a", "x").incr("{t}a").set("{t}b", 1)
+        got = pipeline.execute(raise_on_error=False)
+        same([got[0], str(got[1]), got[2]], [True, "value is not an integer or out of range", True], "an error among replies")
+        pipeline.set("{t}a", 1).execute_command("NONSENSE")
+        try:
+            pipeline.execute()
+        except redis.ResponseError as error:
+            same("unknown command 'NONSENSE'" in str(error), True, str(error))
+        else:
+            raise AssertionError("an unknown command was executed")
+        pipeline.reset()
+    same(client.get("{t}a"), b"x", "nothing of a refused transaction is done")
+    with client.pipeline() as pipeline:
+        pipeline.watch("{t}n")
+        seen = int(pipeline.get("{t}n") or 0)
+        client.set("{t}n", 5)
+        pipeline.multi()
+        pipeline.set("{t}n", seen + 1)
+        try:
+            pipeline.execute()
+        except redis.WatchError:
+            same(client.get("{t}n"), b"5", "a watched key that changed")
+        else:
+            raise AssertionError("a watched key changed and nobody minded")
+        pipeline.watch("{t}n", "elsewhere")
+        pipeline.multi()
+        pipeline.incr("{t}n").ping()
+        same(pipeline.execute(), [6, True], "watched keys that did not change")
+
+    def double(pipeline):
+        seen = int(pipeline.get("{t}n"))
+        pipeline.multi()
+        pipeline.set("{t}n", 2 * seen)
+
+    same(client.transaction(double, "{t}n"), [True], "the helper transaction()")
+    same(client.get("{t}n"), b"12", "what it set")
+
+
+def counted_by_watching(clients, count):
+    """Threads that read, add one and write under WATCH: every one counts, whichever node it goes through."""
+    clients[0].delete("{w}n")
+
+    def work(client):
+        def add(pipeline):
+            seen = int(pipeline.get("{w}n") or 0)
+            pipeline.multi()
+            pipeline.set("{w}n", seen + 1)
+
+        for _ in range(count):
+            client.transaction(add, "{w}n")
+
+    threads = [threading.Thread(target=work, args=(clients[n % len(clients)],)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    same(clients[0].get("{w}n"), str(8 * count).encode(), "a counter that eight clients watch")
+
+
 def single(client):
     same(client.ping(), True, "PING")
     client.flushall()
-    for part in (strings, numbers, deadlines, many):
+    for part in (strings, numbers, deadlines, many, several, transactions):
         part(client)
     client.flushall()
     same(client.dbsize(), 0, "nothing is left")
@@ -140,6 +226,7 @@ def across(clients):
         same([client.get(f"blob{i}") == blob + b"\r\n$-1\r\n\x00" for i in range(3)], [True] * 3, "a binary value of 1 MiB, from everywhere")
     for client in clients:
         written_ahead(client, 200_000)
+    counted_by_watching(clients, 25)
     third.flushall()
     same([client.dbsize() for client in clients], [0, 0, 0], "FLUSHALL of the whole cluster")
 

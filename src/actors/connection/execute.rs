@@ -16,22 +16,23 @@ use crate::protocol::resp::value::Value;
 use crate::protocol::resp::{Args, info};
 
 use super::super::router::Batch;
-use super::{Door, Entry};
+use super::{Door, Entry, transaction};
 
 /// Requests waiting to go to the router together, and the commands they came from.
 #[derive(Default)]
-struct Run {
-    requests: Vec<Request>,
-    commands: Vec<&'static Command>,
+pub(super) struct Run {
+    pub(super) requests: Vec<Request>,
+    pub(super) commands: Vec<&'static Command>,
     /// Of their arguments, wherever those were read to.
-    bytes: usize,
+    pub(super) bytes: usize,
+    /// They are a transaction on keys of one partition.
+    pub(super) together: bool,
 }
 
 impl Run {
     /// How many of their operations are under way at a time.
     fn ops(&self) -> usize {
-        let ops = |request: &Request| if let Request::Many(_, ops) = request { ops.len() } else { 1 };
-        self.requests.iter().map(ops).sum::<usize>().min(OPS_UNDER_WAY_MAX)
+        self.requests.iter().map(Request::ops).sum::<usize>().min(OPS_UNDER_WAY_MAX)
     }
 }
 
@@ -43,7 +44,14 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
     door.counters.borrow_mut().add(Counter::Commands, commands.len() as u64);
     for mut args in commands.drain(..) {
         let bytes: usize = args.iter().map(Bytes::len).sum();
-        match parse(&mut args, &context) {
+        let mut parsed = parse(&mut args, &context);
+        if entry.transaction.borrow().is_open() {
+            match transaction::queue(door, entry, parsed, bytes, out) {
+                Some(at_once) => parsed = at_once,
+                None => continue,
+            }
+        }
+        match parsed {
             Ok((command, Parsed::Request(request))) => {
                 run.requests.push(request);
                 run.commands.push(command);
@@ -57,9 +65,17 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
                     return false;
                 }
             }
+            Ok((command, Parsed::Transaction(asked))) => {
+                flush(door, entry, &mut run, out).await;
+                entry.session.borrow_mut().note(command.name, now);
+                if !transaction::execute(door, entry, command, asked, out).await || is_cut(door, entry, out) {
+                    return false;
+                }
+            }
             Err(error) => {
                 flush(door, entry, &mut run, out).await;
                 door.count(Counter::CommandErrors);
+                transaction::refused(entry, &error);
                 out.push_value(&error.reply());
             }
         }
@@ -69,12 +85,12 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
 }
 
 /// Has the router answer the requests gathered so far.
-async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf) {
+pub(super) async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf) {
     if run.requests.is_empty() {
         return;
     }
     let ops = run.ops();
-    let Run { requests, commands, bytes } = std::mem::take(run);
+    let Run { requests, commands, bytes, together } = std::mem::take(run);
     let count = requests.len();
     if door.is_stopping() {
         return refuse(door, Counter::Shutdown, STOPPING, count, out);
@@ -88,7 +104,7 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf
         (session.wire(), session.level())
     };
     let started = door.handles.clock.monotonic();
-    let batch = Batch { requests, wire, level, deadline: started + REQUEST_TIMEOUT };
+    let batch = Batch { requests, together, wire, level, deadline: started + REQUEST_TIMEOUT };
     match door.handles.routers[door.shard].send(batch).await {
         Ok(replies) => out.append_all(replies),
         Err(_) => refuse(door, Counter::Shutdown, STOPPING, count, out),
@@ -108,7 +124,7 @@ fn is_cut(door: &Door, entry: &Entry, out: &mut ReplyBuf) -> bool {
     cut
 }
 
-fn refuse(door: &Door, counter: Counter, text: &'static str, count: usize, out: &mut ReplyBuf) {
+pub(super) fn refuse(door: &Door, counter: Counter, text: &'static str, count: usize, out: &mut ReplyBuf) {
     door.counters.borrow_mut().add(counter, count as u64);
     for _ in 0..count {
         out.reply(ReplyRef::Error(text.into()));
@@ -116,7 +132,7 @@ fn refuse(door: &Door, counter: Counter, text: &'static str, count: usize, out: 
 }
 
 /// Notes the latency of each command: that of the batch it travelled in, which is what its client saw.
-fn record(door: &Door, commands: &[&'static Command], latency: std::time::Duration) {
+pub(super) fn record(door: &Door, commands: &[&'static Command], latency: std::time::Duration) {
     let mut latencies = door.latencies.borrow_mut();
     for same in commands.chunk_by(|a, b| std::ptr::eq(*a, *b)) {
         latencies.entry(same[0].name).or_default().record(latency, same.len() as u64);
@@ -124,7 +140,7 @@ fn record(door: &Door, commands: &[&'static Command], latency: std::time::Durati
 }
 
 /// Answers a command that concerns the connection itself. False if the connection is to end.
-async fn session(
+pub(super) async fn session(
     door: &Rc<Door>,
     entry: &Entry,
     command: &'static Command,
@@ -132,6 +148,10 @@ async fn session(
     out: &mut ReplyBuf,
 ) -> bool {
     let started = door.handles.clock.monotonic();
+    if asked == SessionCommand::Reset {
+        entry.transaction.borrow_mut().reset();
+        entry.session.borrow_mut().note_queued(None);
+    }
     let outcome = {
         let facts = Facts { now_us: door.handles.clock.unix_us(), config: &door.handles.settings.shown };
         entry.session.borrow_mut().execute(asked, &facts)

@@ -11,6 +11,7 @@ mod native;
 mod peer;
 mod resp;
 mod seat;
+mod transaction;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::base::limits::{
 use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
 use crate::protocol::resp::session::Session;
+use crate::protocol::resp::transaction::Transaction;
 
 use super::admission::{Admission, Budget};
 use super::handles::Handles;
@@ -95,6 +97,7 @@ enum Waits {
 /// One connection, as the arbiter's list has it.
 struct Entry {
     session: RefCell<Session>,
+    transaction: RefCell<Transaction>,
     waits: Cell<Waits>,
     /// Of a native connection, which reads and writes at the same time: since when the other side has taken none of its answers.
     stalled: Cell<Option<Instant>>,
@@ -269,6 +272,7 @@ impl Handler<Accepted> for Connections {
         );
         let entry = Rc::new(Entry {
             session: RefCell::new(session),
+            transaction: RefCell::default(),
             waits: Cell::new(Waits::Idle),
             stalled: Cell::new(None),
             is_counted: Cell::new(false),

@@ -139,7 +139,7 @@ fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch,
     let batch = PeerBatch {
         ops,
         requests,
-        all_or_none: forward.all_or_none,
+        together: forward.together,
         retry: forward.retry,
         begun_ms: forward.begun_ms,
         wire: forward.wire,
@@ -152,11 +152,9 @@ fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch,
 
 async fn coordinate(door: &Rc<Door>, batch: PeerBatch, bytes: usize) -> Result<ReplyBuf, Misdirected> {
     let (count, wire) = (batch.ops.len(), batch.wire);
-    // All or none has one reply for all.
-    let replies = if batch.all_or_none { 1 } else { count };
     let refused = |text: &'static str| {
         let mut errors = ReplyBuf::new(wire);
-        (0..replies).for_each(|_| errors.reply(ReplyRef::Error(text.into())));
+        (0..count).for_each(|_| errors.reply(ReplyRef::Error(text.into())));
         Ok(errors)
     };
     if count == 0 {

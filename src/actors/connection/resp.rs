@@ -28,6 +28,8 @@ struct Talk {
     /// How much is read at once.
     chunk: usize,
     share: Share,
+    /// Bytes of the commands its transaction has queued.
+    queued: usize,
     /// Whether whole commands may be left in `buf`, for want of room for their replies.
     left: bool,
     /// Since when the client has taken none of the replies that wait for it.
@@ -42,7 +44,7 @@ impl Talk {
 
     /// Counts what the connection holds, and says whether there is room for more replies. There always is once none waits.
     fn has_room(&self, door: &Door) -> bool {
-        self.share.hold(self.unfinished_bytes() + self.out.held_bytes());
+        self.share.hold(self.unfinished_bytes() + self.out.held_bytes() + self.queued);
         !self.out.has_remaining() || (self.out.remaining() < OUTPUT_BYTES_MAX && !door.budget.is_used_up())
     }
 
@@ -62,6 +64,7 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, bu
         out: ReplyBuf::new(entry.session.borrow().wire()),
         chunk: READ_BYTES_FIRST,
         share: Share::of(door.budget.clone()),
+        queued: 0,
         left: false,
         unread_since: None,
     };
@@ -96,7 +99,9 @@ async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk) -> bool {
         let found = commands.len();
         if found > 0 {
             entry.waits.set(Waits::Us);
-            if !execute::batch(door, entry, &mut commands, &mut talk.out).await {
+            let open = execute::batch(door, entry, &mut commands, &mut talk.out).await;
+            talk.queued = entry.transaction.borrow().held_bytes();
+            if !open {
                 return false;
             }
         }

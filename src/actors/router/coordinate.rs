@@ -83,12 +83,12 @@ async fn on_shard(desk: &Rc<Desk>, view: &Arc<View>, shard: usize, ops: Ops, ter
         return match desk.local.stores[shard].send(execute(&ops, terms, None)).await {
             Ok(executed) if executed.late => late(desk, &ops, terms),
             Ok(executed) => executed.replies,
-            Err(_) => errors(terms.wire, ops.replies(), STOPPING),
+            Err(_) => errors(terms.wire, ops.ops.len(), STOPPING),
         };
     }
     // So few at a time that their leases do not drive each other out, and that an outbox takes them.
     let lengths = forward::call_lengths(&ops.ops);
-    if ops.all_or_none || lengths.len() == 1 {
+    if ops.together || lengths.len() == 1 {
         return surveyed(desk, shard, &ops, terms).await;
     }
     let mut out = ReplyBuf::new(terms.wire);
@@ -105,20 +105,20 @@ async fn on_shard(desk: &Rc<Desk>, view: &Arc<View>, shard: usize, ops: Ops, ter
 async fn surveyed(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> ReplyBuf {
     match carefully(desk, shard, ops, terms).await {
         Ok((executed, found)) => acknowledged(desk, shard, executed, ops, (found, terms)).await,
-        Err(refusal) => errors(terms.wire, ops.replies(), refusal),
+        Err(refusal) => errors(terms.wire, ops.ops.len(), refusal),
     }
 }
 
 fn late(desk: &Desk, ops: &Ops, terms: Terms) -> ReplyBuf {
-    desk.count(Counter::Timeout, ops.replies() as u64);
-    errors(terms.wire, ops.replies(), LATE)
+    desk.count(Counter::Timeout, ops.ops.len() as u64);
+    errors(terms.wire, ops.ops.len(), LATE)
 }
 
 fn execute(ops: &Ops, terms: Terms, grounds: Option<Grounds>) -> Execute {
     Execute {
         ops: ops.ops.clone(),
         requests: ops.requests.clone(),
-        all_or_none: ops.all_or_none,
+        together: ops.together,
         wire: terms.wire,
         level: terms.level,
         deadline: terms.deadline,
@@ -227,6 +227,7 @@ fn inquiries(
     (level, all, retry): (Level, bool, bool),
 ) -> Result<BTreeMap<Bytes, Inquiry>, &'static str> {
     let mut inquiries: BTreeMap<Bytes, Inquiry> = BTreeMap::new();
+    let rests_on_reads = ops.rests_on_reads();
     for (n, op) in ops.ops.iter().enumerate() {
         let route = view.route(Partition::of(&op.key));
         // A node that nobody has told of a cluster yet knows no holders; its own majority of one says nothing.
@@ -235,13 +236,13 @@ fn inquiries(
             desk.count(Counter::NoQuorum, 1);
             return Err(NO_QUORUM_BEFORE);
         }
-        if op.act.reads() || ops.all_or_none || all {
+        if op.act.reads() || rests_on_reads || all {
             let inquiry = inquiries.entry(op.key.clone()).or_default();
             inquiry.requests.extend(ops.requests.get(n).copied().flatten());
             inquiry.begun_ms = retry.then_some(ops.begun_ms);
         }
     }
-    for op in ops.ops.iter().filter(|op| op.act.writes()) {
+    for op in ops.ops.iter().filter(|op| op.act.writes() || rests_on_reads) {
         inquiries.entry(op.key.clone()).and_modify(|inquiry| inquiry.lease = true);
     }
     Ok(inquiries)
@@ -252,7 +253,8 @@ fn reachable(view: &View, required: Required) -> bool {
 }
 
 fn grounds(view: &View, ops: &Ops, found: &Found, all: bool) -> Grounds {
-    let leased = |op: &Op| (all || found.newest.contains_key(&op.key)) && op.act.writes();
+    let rests_on_reads = ops.rests_on_reads();
+    let leased = |op: &Op| (all || found.newest.contains_key(&op.key)) && (op.act.writes() || rests_on_reads);
     Grounds {
         routes: ops.ops.iter().map(|op| view.route(Partition::of(&op.key)).mark).collect(),
         leased: ops.ops.iter().map(leased).collect(),
@@ -365,10 +367,8 @@ async fn propose_again(
 
 fn with_errors(desk: &Desk, replies: ReplyBuf, failed: &BTreeMap<u32, &'static str>, terms: Terms) -> ReplyBuf {
     let mut out = ReplyBuf::new(terms.wire);
-    let all_or_none = replies.replies() == 1;
     for n in 0..replies.replies() {
-        let failure = if all_or_none { failed.values().next() } else { failed.get(&(n as u32)) };
-        match failure {
+        match failed.get(&(n as u32)) {
             Some(error) if replies.kind(n) != Some(ReplyKind::Error) => {
                 desk.count(if error.starts_with("TIMEOUT") { Counter::Timeout } else { Counter::NoQuorum }, 1);
                 out.reply(ReplyRef::Error((*error).into()));

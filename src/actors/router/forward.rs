@@ -37,9 +37,9 @@ const CALL_OPS_MAX: usize = 4 * BATCH_OPS_MAX;
 /// An operation without its key and value: its act, its number, its lengths.
 const OP_BYTES_BESIDES: usize = 64;
 /// Bytes of operations that can't be parted: what a frame takes, with room for its head.
-const ALL_OR_NONE_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
-const TOO_LARGE_FOR_ALL_OR_NONE: &str =
-    "ERR the keys and values together exceed what one member can be asked to set at once, nothing was done";
+const TOGETHER_BYTES_MAX: usize = FRAME_BYTES_MAX - 4 * 1024;
+const TOO_LARGE_TOGETHER: &str =
+    "ERR the keys and values together exceed what one member can be asked to do at once, nothing was done";
 
 /// First words of replies that say nothing was done, for reasons of the moment or of the member.
 const REFUSALS: [&str; 5] = ["-NOQUORUM", "-TIMEOUT", "-BUSY", "-SHUTDOWN", "-OOM"];
@@ -55,10 +55,10 @@ enum Met {
     Unknown { until: Instant },
 }
 
-/// Executes all operations. One reply each, except that `all_or_none` has one for all.
+/// Executes all operations. One reply each.
 pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> ReplyBuf {
     let total = ops.ops.len();
-    let all_or_none = ops.all_or_none;
+    let together = ops.together;
     let begun_ms = desk.clock.unix_ms();
     ops.begun_ms = begun_ms;
     // Where the operations still to be done stand in the whole, and whether they may have been done.
@@ -106,7 +106,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         if ops.ops.is_empty() || desk.clock.monotonic() + PAUSE >= terms.deadline {
             break;
         }
-        (ops.all_or_none, ops.begun_ms) = (all_or_none, begun_ms);
+        (ops.together, ops.begun_ms) = (together, begun_ms);
         ops.retry = places.iter().any(|place| unknown[*place]);
         desk.count(Counter::OpsRetried, ops.ops.len() as u64);
         if attempt > 0 {
@@ -118,11 +118,9 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         }
     }
     if !ops.ops.is_empty() {
-        // All or none has one reply for all.
-        ops.ops.truncate(if all_or_none { 1 } else { total });
         done.push(give_up(desk, &ops, places, &unknown, terms));
     }
-    in_order(done, if all_or_none { 1 } else { total }, terms)
+    in_order(done, total, terms)
 }
 
 /// Groups operations by the member that coordinates them and, if that is this node, by shard; the order within each group is kept.
@@ -135,6 +133,9 @@ fn split(
 ) -> Vec<(Option<PeerIx>, Ops, Vec<usize>)> {
     let mut groups: BTreeMap<(Option<PeerIx>, usize), (Ops, Vec<usize>)> = BTreeMap::new();
     let first_time = ops.requests.is_empty();
+    // What a transaction read can't be read again. Above level one a blind write needs an id as well: repeated, it would undo what others
+    // saw written after it.
+    let all_writes = level != Level::One || ops.rests_on_reads();
     let mut requests = ops.requests.into_iter();
     for (op, place) in ops.ops.into_iter().zip(places) {
         let partition = Partition::of(&op.key);
@@ -143,8 +144,7 @@ fn split(
         let shard = if here { desk.local.shard_of(partition) } else { 0 };
         let request = if first_time {
             // Work that stays here is never repeated; it needs no id until it leaves.
-            // Above level one a blind write needs one as well: repeated, it would undo what others saw written after it.
-            let repeats = if level == Level::One { op.act.repeats_safely() } else { !op.act.writes() };
+            let repeats = if all_writes { !op.act.writes() } else { op.act.repeats_safely() };
             (!here && !repeats).then(|| desk.request_id())
         } else {
             requests.next().flatten()
@@ -152,7 +152,7 @@ fn split(
         let (group, group_places) = groups.entry((to, shard)).or_default();
         group.ops.push(op);
         group.requests.push(request);
-        group.all_or_none = ops.all_or_none;
+        group.together = ops.together;
         group.retry = ops.retry;
         group.begun_ms = ops.begun_ms;
         group_places.push(place);
@@ -169,19 +169,18 @@ async fn in_calls(
     (group, places): (Ops, Vec<usize>),
     terms: Terms,
 ) -> Vec<(Met, Ops, Vec<usize>)> {
-    let (all_or_none, retry, begun_ms) = (group.all_or_none, group.retry, group.begun_ms);
-    let lengths = if all_or_none { vec![group.ops.len()] } else { call_lengths(&group.ops) };
-    if all_or_none && group.ops.iter().map(op_bytes).sum::<usize>() > ALL_OR_NONE_BYTES_MAX {
-        let mut refusal = ReplyBuf::new(terms.wire);
-        refusal.reply(ReplyRef::Error(TOO_LARGE_FOR_ALL_OR_NONE.into()));
-        return vec![(Met::Replies(refusal), group, places)];
+    let (together, retry, begun_ms) = (group.together, group.retry, group.begun_ms);
+    let lengths = if together { vec![group.ops.len()] } else { call_lengths(&group.ops) };
+    if together && group.ops.iter().map(op_bytes).sum::<usize>() > TOGETHER_BYTES_MAX {
+        let refusals = errors(terms.wire, group.ops.len(), TOO_LARGE_TOGETHER);
+        return vec![(Met::Replies(refusals), group, places)];
     }
     let (mut ops, mut requests, mut places) = (group.ops.into_iter(), group.requests.into_iter(), places.into_iter());
     let mut done = Vec::with_capacity(lengths.len());
     let mut is_answered = true;
     for length in lengths {
         let (ops, requests) = (ops.by_ref().take(length).collect(), requests.by_ref().take(length).collect());
-        let group = Ops { ops, requests, all_or_none, retry, begun_ms };
+        let group = Ops { ops, requests, together, retry, begun_ms };
         let met = if is_answered { send(desk, view, peer, &group, terms).await } else { Met::Elsewhere };
         is_answered = matches!(met, Met::Replies(_));
         done.push((met, group, places.by_ref().take(length).collect()));
@@ -219,7 +218,7 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
         level: terms.level,
         wire: terms.wire,
         router: desk.id,
-        all_or_none: group.all_or_none,
+        together: group.together,
         retry: group.retry,
         begun_ms: group.begun_ms,
         ops: group.ops.iter().zip(&group.requests).map(|(op, request)| (sequence(request), borrow(op))).collect(),
@@ -228,7 +227,7 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
     let call = CallPeer { peer, call: Call::forward(&forward) };
     let answer = tokio::time::timeout_at(terms.deadline, desk.replication.send(call)).await;
     match answer {
-        Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, (group.replies(), terms)),
+        Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, (group.ops.len(), terms)),
         Ok(Ok(Err(LinkError::Broken { within }))) => {
             desk.avoid(peer);
             Met::Unknown { until: desk.clock.monotonic() + within }
@@ -239,8 +238,8 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
         }
         // A full link is no reason to move keys to a second coordinator.
         Ok(Ok(Err(LinkError::Busy))) => {
-            desk.count(Counter::Busy, group.replies() as u64);
-            Met::Replies(errors(terms.wire, group.replies(), BUSY))
+            desk.count(Counter::Busy, group.ops.len() as u64);
+            Met::Replies(errors(terms.wire, group.ops.len(), BUSY))
         }
         Ok(Err(_)) => Met::Elsewhere,
         Err(_) => Met::Unknown { until: terms.deadline },
@@ -348,7 +347,7 @@ mod tests {
         level: Level::One,
         wire: Wire::Resp2,
         router: 1,
-        all_or_none: false,
+        together: false,
         retry: false,
         begun_ms: 1,
         ops: Vec::new(),
@@ -371,7 +370,7 @@ mod tests {
     #[test]
     fn the_largest_single_operation_fits_a_frame() {
         let op = Op { key: vec![0; KEY_BYTES_MAX].into(), ..set(0) };
-        assert!(op_bytes(&op) + VALUE_BYTES_MAX <= ALL_OR_NONE_BYTES_MAX);
+        assert!(op_bytes(&op) + VALUE_BYTES_MAX <= TOGETHER_BYTES_MAX);
     }
 
     #[test]

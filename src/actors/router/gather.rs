@@ -2,6 +2,7 @@
 //! Tested below and by the client tests.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -13,16 +14,14 @@ use smallvec::SmallVec;
 use crate::base::counters::Counter;
 use crate::base::level::Level;
 use crate::base::limits::{BATCH_OPS_MAX, BATCH_REPLY_BYTES_MAX, OPS_UNDER_WAY_MAX};
-use crate::base::op::{Act, Op};
+use crate::base::op::Op;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::slot::Partition;
-use crate::protocol::request::{ClusterOp, Gather, Request};
+use crate::protocol::request::{ClusterOp, Gather, Request, Several};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::store::{Answer, Execute, StoreActor};
-use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward};
-
-const OVERTAKEN: &str = "NOQUORUM another client set some of the keys meanwhile, the others are set, applied: unknown";
+use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward, lcs, several};
 
 const TOO_LARGE: &str = "BUSY the replies to one batch are too large, ask for fewer keys at a time, nothing was done";
 const TOO_LATE: &str = "TIMEOUT what came before it in the batch took too long, applied: no";
@@ -55,10 +54,15 @@ impl MessageResponse<Router, Batch> for Answering {
     }
 }
 
-/// Answers every request, in order.
-pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, terms: Terms) -> Answering {
+/// Answers every request, in order; a transaction has them executed in one go.
+pub(super) fn answer(desk: Rc<Desk>, requests: Vec<Request>, together: bool, terms: Terms) -> Answering {
     match local_shards(&desk, &requests, terms.level) {
-        Some(shards) => by_stores(&desk, requests, terms, shards),
+        Some(shards) => by_stores(&desk, requests, together, terms, shards),
+        None if together => Answering::ByRouter(Box::pin(async move {
+            let mut out = ReplyBuf::new(terms.wire);
+            transaction(&desk, requests, terms, &mut out).await;
+            out
+        })),
         None => Answering::ByRouter(Box::pin(one_by_one(desk, requests, terms))),
     }
 }
@@ -73,24 +77,33 @@ async fn one_by_one(desk: Rc<Desk>, requests: Vec<Request>, mut terms: Terms) ->
         };
         // What concerns all keys sees everything before it, and nothing after.
         answer_run(&desk, std::mem::take(&mut run), terms, &mut out).await;
+        if is_over(&desk, terms, &mut out) {
+            continue;
+        }
         let begun = desk.clock.monotonic();
-        if out.remaining() > BATCH_REPLY_BYTES_MAX {
-            desk.count(Counter::Busy, 1);
-            out.reply(ReplyRef::Error(TOO_LARGE.into()));
-        } else if begun >= terms.deadline {
-            desk.count(Counter::Timeout, 1);
-            out.reply(ReplyRef::Error(TOO_LATE.into()));
-        } else {
-            let waits = matches!(op, ClusterOp::Wait { .. });
-            cluster_wide::answer(&desk, op, terms, &mut out).await;
-            if waits {
-                // Its time is its own.
-                terms.deadline += desk.clock.monotonic() - begun;
-            }
+        let waits = matches!(op, ClusterOp::Wait { .. });
+        cluster_wide::answer(&desk, op, terms, &mut out).await;
+        if waits {
+            // Its time is its own.
+            terms.deadline += desk.clock.monotonic() - begun;
         }
     }
     answer_run(&desk, run, terms, &mut out).await;
     out
+}
+
+/// Whether the batch has had all the bytes or all the time it may have. If so, the next request is told.
+fn is_over(desk: &Desk, terms: Terms, out: &mut ReplyBuf) -> bool {
+    let (counter, text) = if out.remaining() > BATCH_REPLY_BYTES_MAX {
+        (Counter::Busy, TOO_LARGE)
+    } else if desk.clock.monotonic() >= terms.deadline {
+        (Counter::Timeout, TOO_LATE)
+    } else {
+        return false;
+    };
+    desk.count(counter, 1);
+    out.reply(ReplyRef::Error(text.into()));
+    true
 }
 
 /// Where each request goes, if all are about one key each, this node coordinates them, and nobody else's word is needed. It is the common
@@ -109,12 +122,12 @@ fn local_shards(desk: &Desk, requests: &[Request], level: Level) -> Option<Shard
     requests.iter().map(shard).collect()
 }
 
-fn by_stores(desk: &Desk, requests: Vec<Request>, terms: Terms, shards: Shards) -> Answering {
+fn by_stores(desk: &Desk, requests: Vec<Request>, together: bool, terms: Terms, shards: Shards) -> Answering {
     desk.count(Counter::OpsLocal, requests.len() as u64);
     let execute = |ops| Execute {
         ops,
         requests: Vec::new(),
-        all_or_none: false,
+        together,
         wire: terms.wire,
         level: Level::One,
         deadline: terms.deadline,
@@ -154,39 +167,43 @@ fn by_stores(desk: &Desk, requests: Vec<Request>, terms: Terms, shards: Shards) 
 
 /// Answers requests about keys: executes their operations, then dresses the replies.
 async fn answer_run(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: &mut ReplyBuf) {
-    if requests.is_empty() {
-        return;
-    }
-    let mut ops = Vec::new();
-    let mut shapes = Vec::with_capacity(requests.len());
+    let mut work = Work::default();
     for request in requests {
+        if !matches!(request, Request::Many(Gather::SetAllIfAbsent, _) | Request::Several(_)) {
+            work.add(request);
+            continue;
+        }
+        // Rare, and its own round: whatever came before it must be done when it looks.
+        answer_work(desk, std::mem::take(&mut work), terms, out).await;
+        if is_over(desk, terms, out) {
+            continue;
+        }
         match request {
-            Request::One(op) => {
-                ops.push(op);
-                shapes.push(Shape { gather: None, count: 1, writes: false });
-            }
-            Request::Many(Gather::SetAllIfAbsent, sets) => {
-                // Rare, and its own round: whatever came before it must be done when it looks.
-                let before = std::mem::take(&mut ops);
-                let replies = execute(desk, before, terms, out.remaining()).await;
-                dress(&replies, &std::mem::take(&mut shapes), out).await;
-                set_all_if_absent(desk, sets, terms, out).await;
-            }
-            Request::Many(gather, many) => {
-                let writes = many.iter().any(|op| op.act.writes());
-                shapes.push(Shape { gather: Some(gather), count: many.len(), writes });
-                ops.extend(many);
-            }
-            Request::Cluster(_) => unreachable!("the caller has answered these"),
+            request if request.partition().is_some() => transaction(desk, vec![request], terms, out).await,
+            Request::Many(_, sets) => several::set_all_apart(desk, sets, terms, out).await,
+            Request::Several(command) => several::apart(desk, *command, terms, out).await,
+            Request::One(_) | Request::Cluster(_) => unreachable!("told apart above"),
         }
     }
-    let replies = execute(desk, ops, terms, out.remaining()).await;
-    dress(&replies, &shapes, out).await;
+    answer_work(desk, work, terms, out).await;
+}
+
+async fn answer_work(desk: &Rc<Desk>, work: Work, terms: Terms, out: &mut ReplyBuf) {
+    let replies = execute(desk, work.ops, terms, out.remaining()).await;
+    dress(desk, &replies, &work.shapes, terms, out).await;
+}
+
+/// Answers a transaction.
+async fn transaction(desk: &Rc<Desk>, requests: Vec<Request>, terms: Terms, out: &mut ReplyBuf) {
+    let mut work = Work::default();
+    requests.into_iter().for_each(|request| work.add(request));
+    let ops = Ops { ops: work.ops, together: true, ..Ops::default() };
+    dress(desk, &forward::execute(desk, ops, terms).await, &work.shapes, terms, out).await;
 }
 
 /// Executes operations in order, so many at a time that a store gets to others in between: as many as the replies before them let expect
 /// to take [`TURN_BYTES`]. `replied_bytes` are those that the batch has taken already.
-async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms, replied_bytes: usize) -> ReplyBuf {
+pub(super) async fn execute(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms, replied_bytes: usize) -> ReplyBuf {
     let mut replies = ReplyBuf::new(terms.wire);
     let mut left = ops.into_iter();
     let mut turn = BATCH_OPS_MAX;
@@ -210,90 +227,121 @@ fn next_turn(ops: usize, bytes: usize) -> usize {
     expected.clamp(TURN_OPS_MIN, (2 * ops).min(OPS_UNDER_WAY_MAX))
 }
 
+/// The operations of requests, and what is to be made of their replies.
+#[derive(Default)]
+struct Work {
+    ops: Vec<Op>,
+    shapes: Vec<Shape>,
+}
+
+impl Work {
+    fn add(&mut self, request: Request) {
+        let (gather, ops) = match request {
+            Request::One(op) => {
+                self.ops.push(op);
+                return self.shapes.push(Shape { made: Made::Plain, count: 1 });
+            }
+            Request::Several(command) => {
+                let steps = several::steps(&command);
+                self.shapes.push(Shape { made: Made::Several(command), count: steps.len() });
+                return self.ops.extend(steps);
+            }
+            Request::Many(Gather::SetAllIfAbsent, sets) => (Gather::SetAllIfAbsent, several::set_all_steps(sets)),
+            Request::Many(gather, ops) => (gather, ops),
+            Request::Cluster(_) => unreachable!("these are answered by themselves, and never in a transaction"),
+        };
+        let writes = ops.iter().any(|op| op.act.writes());
+        self.shapes.push(Shape { made: Made::Gathered { gather, writes }, count: ops.len() });
+        self.ops.extend(ops);
+    }
+}
+
 /// What a request made of its operations.
 struct Shape {
-    gather: Option<Gather>,
+    made: Made,
     /// How many there are.
     count: usize,
-    /// Whether any of several changes its key.
-    writes: bool,
+}
+
+enum Made {
+    /// The only one there is.
+    Plain,
+    Gathered {
+        gather: Gather,
+        /// Whether any changes its key.
+        writes: bool,
+    },
+    /// Steps.
+    Several(Box<Several>),
 }
 
 /// Makes each request's one reply out of those of its operations.
-async fn dress(replies: &ReplyBuf, shapes: &[Shape], out: &mut ReplyBuf) {
+async fn dress(desk: &Desk, replies: &ReplyBuf, shapes: &[Shape], terms: Terms, out: &mut ReplyBuf) {
     let (mut at, mut rested_at) = (0, out.remaining());
-    for Shape { gather, count, writes } in shapes {
-        if out.remaining() > rested_at + TURN_BYTES {
-            tokio::task::yield_now().await;
-            rested_at = out.remaining();
-        }
+    for Shape { made, count } in shapes {
+        rest(out, &mut rested_at).await;
         let range = at..at + count;
         at = range.end;
-        let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
-        match (gather, failed) {
-            (None, _) => out.append(replies, range),
-            // An error says that nothing was done, or does not know; where another part was done, the first is no longer true.
-            (Some(_), Some(failed)) if *writes && range.clone().any(|n| replies.kind(n) != Some(ReplyKind::Error)) => {
-                in_part(replies, failed, out);
+        match made {
+            Made::Plain => out.append(replies, range),
+            Made::Gathered { gather, writes } => {
+                gathered(replies, range, (*gather, *writes), out, &mut rested_at).await;
             }
-            // One error stands for the whole: the client can't tell which part failed, as with Redis.
-            (Some(_), Some(failed)) => out.append(replies, failed..failed + 1),
-            (Some(Gather::Sum), None) => {
-                let int = |n| if let Some(ReplyKind::Int(int)) = replies.kind(n) { int } else { 0 };
-                out.reply(ReplyRef::Int(range.map(int).sum()));
-            }
-            (Some(Gather::Array), None) => {
-                out.open_array(*count);
-                for n in range {
-                    out.element(replies, n);
-                    if out.remaining() > rested_at + TURN_BYTES {
-                        tokio::task::yield_now().await;
-                        rested_at = out.remaining();
-                    }
-                }
-                out.close(ReplyKind::Value);
-            }
-            (Some(Gather::AllOk | Gather::SetAllIfAbsent), None) => out.reply(ReplyRef::Ok),
+            Made::Several(command) => match &**command {
+                Several::Lcs { ask, .. } => lcs::reply(desk, replies, range, *ask, terms, out).await,
+                command => several::reply(replies, range, command, out),
+            },
         }
     }
 }
 
+/// Lets others have their turn once enough bytes have been moved since the last time.
+async fn rest(out: &ReplyBuf, rested_at: &mut usize) {
+    if out.remaining() > *rested_at + TURN_BYTES {
+        tokio::task::yield_now().await;
+        *rested_at = out.remaining();
+    }
+}
+
+async fn gathered(
+    replies: &ReplyBuf,
+    range: Range<usize>,
+    (gather, writes): (Gather, bool),
+    out: &mut ReplyBuf,
+    rested_at: &mut usize,
+) {
+    let failed = range.clone().find(|n| replies.kind(*n) == Some(ReplyKind::Error));
+    match (gather, failed) {
+        (Gather::SetAllIfAbsent, _) => several::set_all_reply(replies, range, out),
+        // An error says that nothing was done, or does not know; where another part was done, the first is no longer true.
+        (_, Some(failed)) if writes && range.clone().any(|n| replies.kind(n) != Some(ReplyKind::Error)) => {
+            in_part(replies, failed, out);
+        }
+        // One error stands for the whole: the client can't tell which part failed, as with Redis.
+        (_, Some(failed)) => out.append(replies, failed..failed + 1),
+        (Gather::Sum, None) => {
+            let int = |n| if let Some(ReplyKind::Int(int)) = replies.kind(n) { int } else { 0 };
+            out.reply(ReplyRef::Int(range.map(int).sum()));
+        }
+        (Gather::Array, None) => {
+            out.open_array(range.len());
+            for n in range {
+                out.element(replies, n);
+                rest(out, rested_at).await;
+            }
+            out.close(ReplyKind::Value);
+        }
+        (Gather::AllOk, None) => out.reply(ReplyRef::Ok),
+    }
+}
+
 /// The reply to a request of which one part met the error at `failed` and another was done.
-fn in_part(replies: &ReplyBuf, failed: usize, out: &mut ReplyBuf) {
+pub(super) fn in_part(replies: &ReplyBuf, failed: usize, out: &mut ReplyBuf) {
     let error =
         replies.slices(failed..failed + 1).flatten().skip(1).copied().take_while(u8::is_ascii_uppercase).collect();
     let word = String::from_utf8(error).unwrap_or_default();
     let text = format!("NOQUORUM done for some of the keys, for another there was {word}, applied: unknown");
     out.reply(ReplyRef::Error(text.into()));
-}
-
-/// `MSETNX`. Atomic where all keys are of one partition; over several it looks first and then sets, without isolation.
-async fn set_all_if_absent(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &mut ReplyBuf) {
-    let partition = sets.first().map(|op| Partition::of(&op.key));
-    if sets.iter().all(|op| Some(Partition::of(&op.key)) == partition) {
-        let ops = Ops { ops: sets, all_or_none: true, ..Ops::default() };
-        let replies = forward::execute(desk, ops, terms).await;
-        return out.append(&replies, 0..1);
-    }
-    let looks = sets.iter().map(|op| Op::new(op.key.clone(), Act::Exists)).collect();
-    let found = execute(desk, looks, terms, 0).await;
-    let failed = |replies: &ReplyBuf| (0..replies.replies()).find(|n| replies.kind(*n) == Some(ReplyKind::Error));
-    if let Some(n) = failed(&found) {
-        return out.append(&found, n..n + 1);
-    }
-    if (0..found.replies()).any(|n| found.kind(n) == Some(ReplyKind::Int(1))) {
-        return out.reply(ReplyRef::Int(0));
-    }
-    let count = sets.len();
-    let done = execute(desk, sets, terms, 0).await;
-    let set = (0..count).filter(|n| done.kind(*n) == Some(ReplyKind::Int(1))).count();
-    match failed(&done) {
-        Some(n) if set > 0 => in_part(&done, n, out),
-        Some(n) => out.append(&done, n..n + 1),
-        // Somebody else was faster with some of the keys, or with all.
-        None if set > 0 && set < count => out.reply(ReplyRef::Error(OVERTAKEN.into())),
-        None => out.reply(ReplyRef::Int(i64::from(set == count))),
-    }
 }
 
 #[cfg(test)]
@@ -313,8 +361,7 @@ mod tests {
     fn dressed(gather: Gather, writes: bool, parts: &[ReplyRef<'_>]) -> String {
         let (mut replies, mut out) = (ReplyBuf::new(Wire::Resp2), ReplyBuf::new(Wire::Resp2));
         parts.iter().for_each(|part| replies.reply(part.clone()));
-        let shapes = [Shape { gather: Some(gather), count: parts.len(), writes }];
-        let dressed = dress(&replies, &shapes, &mut out);
+        let dressed = gathered(&replies, 0..parts.len(), (gather, writes), &mut out, &mut 0);
         dressed.now_or_never().expect("so little is done in one go");
         String::from_utf8(out.copy_to_bytes(out.remaining()).to_vec()).unwrap()
     }

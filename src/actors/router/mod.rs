@@ -8,7 +8,9 @@ mod cluster_wide;
 mod coordinate;
 mod forward;
 mod gather;
+mod lcs;
 mod pauses;
+mod several;
 mod survey;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
@@ -50,6 +53,8 @@ pub type SharedView = Arc<ArcSwap<View>>;
 pub struct Batch {
     /// The requests.
     pub requests: Vec<Request>,
+    /// They are a transaction, to be executed in one go: all of their keys are of one partition, and none is about all keys.
+    pub together: bool,
     /// How to encode the replies.
     pub wire: Wire,
     /// Wanted acknowledgements.
@@ -66,8 +71,8 @@ pub struct PeerBatch {
     pub ops: Vec<Op>,
     /// The id of each that must not happen twice; empty if there is none.
     pub requests: Vec<Option<RequestId>>,
-    /// Sets if absent, of which all or none are done.
-    pub all_or_none: bool,
+    /// They are a transaction.
+    pub together: bool,
     /// An earlier attempt may have been done by another coordinator.
     pub retry: bool,
     /// When the sender first began with them, in Unix milliseconds.
@@ -96,16 +101,17 @@ pub struct RouterStats(pub Counters);
 struct Ops {
     ops: Vec<Op>,
     requests: Vec<Option<RequestId>>,
-    all_or_none: bool,
+    /// They are a transaction, on keys of one partition.
+    together: bool,
     retry: bool,
     /// When the router that took them from a client first began, in Unix milliseconds.
     begun_ms: UnixMs,
 }
 
 impl Ops {
-    /// All or none has one reply for all.
-    fn replies(&self) -> usize {
-        if self.all_or_none { 1 } else { self.ops.len() }
+    /// Whether what a transaction writes may depend on what it reads under any of its keys.
+    fn rests_on_reads(&self) -> bool {
+        self.together && self.ops.iter().any(|op| op.act.reads()) && self.ops.iter().any(|op| op.act.writes())
     }
 }
 
@@ -131,6 +137,8 @@ struct Desk {
     /// Peers whose link broke a moment ago.
     avoided: RefCell<BTreeMap<PeerIx, Instant>>,
     counters: RefCell<Counters>,
+    /// Who computes an `LCS`: one at a time, because of its table.
+    comparing: Semaphore,
     /// When this arbiter last ran.
     ran: Cell<Instant>,
     pauses: RefCell<pauses::Pauses>,
@@ -161,6 +169,7 @@ impl Router {
             next_sequence: Cell::new(1),
             avoided: RefCell::default(),
             counters: RefCell::default(),
+            comparing: Semaphore::new(1),
             ran: Cell::new(clock.monotonic()),
             pauses: RefCell::default(),
         };
@@ -252,7 +261,7 @@ impl Handler<Batch> for Router {
         self.desk.notice_pause(&self.desk.view.load());
         self.desk.amnesty();
         let terms = Terms { wire: batch.wire, level: batch.level, deadline: batch.deadline, start_by: None };
-        gather::answer(self.desk.clone(), batch.requests, terms)
+        gather::answer(self.desk.clone(), batch.requests, batch.together, terms)
     }
 }
 
@@ -276,7 +285,7 @@ impl Handler<PeerBatch> for Router {
         let ops = Ops {
             ops: batch.ops,
             requests: batch.requests,
-            all_or_none: batch.all_or_none,
+            together: batch.together,
             retry: batch.retry,
             begun_ms: batch.begun_ms,
         };

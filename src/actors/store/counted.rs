@@ -10,7 +10,6 @@ use crate::base::hlc::{UnixMs, Version};
 use crate::base::id::RequestId;
 use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::base::outcome::Outcome;
-use crate::base::reply::ReplyKind;
 use crate::base::slot::Partition;
 use crate::protocol::native::{Counted, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
@@ -20,15 +19,6 @@ impl Grounds {
     /// What the write of operation `n` rests on, written upon version `base`.
     pub(super) fn counted(&self, n: usize, base: Version) -> Counted {
         Counted { route: self.routes[n], base, lease: self.leased[n].then_some(self.ballot) }
-    }
-}
-
-impl Execute {
-    /// Of operations that are all done or none, one may have been begun before, which leaves all in doubt.
-    pub(super) fn doubt_of_all_or_none(&self) -> Option<&Outcome> {
-        let settled = &self.grounds.as_ref().filter(|_| self.all_or_none)?.settled;
-        let requests = self.requests.iter().flatten();
-        requests.filter_map(|request| settled.get(request)).find(|outcome| outcome.kind == ReplyKind::Error)
     }
 }
 

@@ -29,8 +29,8 @@ pub struct Execute {
     pub ops: Vec<Op>,
     /// The id of each operation that must not happen twice; empty if there is none.
     pub requests: Vec<Option<RequestId>>,
-    /// The operations are sets if absent: all are done, or none. The one reply says which.
-    pub all_or_none: bool,
+    /// The operations are a transaction: executed in one go, those passed over that a condition among them excludes.
+    pub together: bool,
     /// How to encode the replies.
     pub wire: Wire,
     /// What to count before the caller may answer.

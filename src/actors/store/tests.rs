@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::*;
 use crate::actors::replication::{self, Identity, Outgoing};
-use crate::base::entry::EntryRef;
+use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::hlc::Hlc;
 use crate::base::id::RequestId;
 use crate::base::limits::OUTBOX_BYTES_MAX;
@@ -70,11 +70,15 @@ impl One {
 
     /// Executes at level one, as from a client that is connected here.
     async fn execute(&self, ops: Vec<Op>) -> Executed {
+        self.execute_as(ops, Vec::new(), false).await
+    }
+
+    async fn execute_as(&self, ops: Vec<Op>, requests: Vec<Option<RequestId>>, together: bool) -> Executed {
         self.store.do_send(ViewChanged(self.view.clone()));
         let batch = Execute {
             ops,
-            requests: Vec::new(),
-            all_or_none: false,
+            requests,
+            together,
             wire: Wire::Resp2,
             level: Level::One,
             deadline: tokio::time::Instant::now() + Duration::from_secs(60),
@@ -98,7 +102,7 @@ impl One {
         let batch = Execute {
             ops: vec![Op::new(Bytes::from_static(KEY), Act::Incr { by: 1 })],
             requests: vec![Some(RETRIED)],
-            all_or_none: false,
+            together: false,
             wire: Wire::Resp2,
             level: Level::Quorum,
             deadline: tokio::time::Instant::now() + Duration::from_secs(60),
@@ -190,18 +194,41 @@ fn a_record_left_out_is_lost_for_its_waiter_and_never_sent() {
     });
 }
 
+/// All replies, as RESP2 shows them.
+fn shown(executed: &Executed) -> String {
+    let all = executed.replies.slices(0..executed.replies.replies()).collect::<Vec<_>>().concat();
+    String::from_utf8(all).expect("replies are text").replace("\r\n", " ")
+}
+
 #[test]
-fn sets_of_which_some_find_no_room_are_not_called_done() {
-    let replies = |of: &[ReplyRef<'_>]| {
-        let mut each = ReplyBuf::new(Wire::Resp2);
-        of.iter().for_each(|reply| each.reply(reply.clone()));
-        let one = all_or_none(&each, Wire::Resp2);
-        assert_eq!(one.replies(), 1);
-        String::from_utf8(one.slices(0..1).collect::<Vec<_>>().concat()).expect("replies are text")
-    };
-    let (set, full) = (ReplyRef::Int(1), ReplyRef::Error("OOM full".into()));
-    assert_eq!(replies(&[set.clone(), set.clone()]), ":1\r\n");
-    assert_eq!(replies(&[]), ":0\r\n");
-    assert_eq!(replies(&[full.clone(), full.clone()]), "-OOM full\r\n");
-    assert!(replies(&[set, full]).ends_with("applied: unknown\r\n"));
+fn a_condition_that_fails_passes_over_what_follows() {
+    actix_rt::System::new().block_on(async {
+        let one = One::start();
+        let op = |key: &'static str, act| Op::new(Bytes::from_static(key.as_bytes()), act);
+        let ops =
+            |skip| vec![op("a", Act::Absent { skip }), op("b", Act::Incr { by: 1 }), op("a", Act::Incr { by: 1 })];
+        assert_eq!(shown(&one.execute_as(ops(1), vec![], true).await), ":1 :1 :1 ");
+        assert_eq!(shown(&one.execute_as(ops(1), vec![], true).await), ":0 $-1 :2 ");
+        assert_eq!(shown(&one.execute_as(ops(2), vec![], true).await), ":0 $-1 $-1 ");
+        let since = crate::base::seen::Seen { time: 1, origin: 1, live: true };
+        let mut failing = vec![op("a", Act::Unchanged { since })];
+        assert_eq!(shown(&one.execute(failing.clone()).await), ":0 ", "by itself it passes over nothing");
+        failing.extend(ops(0));
+        assert_eq!(shown(&one.execute_as(failing, vec![], true).await), ":0 $-1 $-1 $-1 ");
+        assert_eq!(shown(&one.execute(vec![op("a", Act::Get)]).await), "$1 2 ", "it ends with its transaction");
+    });
+}
+
+#[test]
+fn a_transaction_that_comes_twice_is_done_once_and_says_what_it_no_longer_knows() {
+    actix_rt::System::new().block_on(async {
+        let one = One::start();
+        let ops = || [Act::Incr { by: 1 }, Act::Get].map(|act| Op::new(Bytes::from_static(KEY), act)).to_vec();
+        let ids = || vec![Some(RETRIED), None];
+        assert_eq!(shown(&one.execute_as(ops(), ids(), true).await), ":1 $1 1 ");
+        one.execute(ops()).await;
+        let again = shown(&one.execute_as(ops(), ids(), true).await);
+        assert!(again.starts_with(":1 -NOQUORUM ") && again.ends_with("applied: unknown "), "{again}");
+        assert_eq!(shown(&one.execute(ops()).await), ":3 $1 3 ");
+    });
 }

@@ -86,7 +86,7 @@ fn forward() -> Forward<'static> {
         level: Level::Quorum,
         wire: Wire::Resp3,
         router: 6,
-        all_or_none: false,
+        together: false,
         retry: true,
         begun_ms: 300,
         ops: vec![(2, op)],
@@ -343,6 +343,7 @@ fn records_and_holdings_keep_their_bytes() {
 #[test]
 fn acts_keep_their_bytes() {
     check(&acts(), ACTS);
+    check(&bit_ops(), BIT_OPS);
     check(&expiries(), EXPIRYS);
     check(&deadlines(), DEADLINES);
     check(&conditions(), WHENS);
@@ -372,7 +373,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 18] = [
+    let families: [fn() -> Vec<Pin>; 19] = [
         messages,
         asks,
         answers,
@@ -381,6 +382,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         refusals,
         bodies,
         acts,
+        bit_ops,
         expiries,
         deadlines,
         conditions,

@@ -134,8 +134,8 @@ pub struct Forward<'a> {
     pub wire: Wire,
     /// [`RequestId::router`] of the sender.
     pub router: u64,
-    /// The operations are sets if absent, of which all or none are done.
-    pub all_or_none: bool,
+    /// The operations are a transaction, to be executed in one go.
+    pub together: bool,
     /// An earlier attempt may have been done by another coordinator.
     pub retry: bool,
     /// When the first attempt began: Unix milliseconds on the sender's clock.

@@ -202,6 +202,25 @@ impl ReplyBuf {
         self.copy(other, other.start(index), other.marks[index].end);
     }
 
+    /// Appends the replies `range` of `other` as elements of the array under way.
+    ///
+    /// # Panics
+    /// When `other` holds fewer.
+    pub fn elements(&mut self, other: &Self, range: Range<usize>) {
+        if let Some(last) = range.clone().next_back() {
+            self.copy(other, other.start(range.start), other.marks[last].end);
+        }
+    }
+
+    /// Appends what stands for an array that is not there.
+    pub fn push_null_array(&mut self) {
+        self.bytes.extend_from_slice(match self.wire {
+            Wire::Resp2 => b"*-1\r\n",
+            Wire::Resp3 => null(Wire::Resp3),
+        });
+        self.close(ReplyKind::Null);
+    }
+
     /// Ends a reply begun with [`Self::open_array`].
     pub fn close(&mut self, kind: ReplyKind) {
         let end = Position { bytes: self.bytes.len(), splices: self.splices.len(), into: 0 };

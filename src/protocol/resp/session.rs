@@ -122,6 +122,8 @@ pub struct Session {
     created: UnixMs,
     last_active: UnixMs,
     last_command: &'static str,
+    /// Commands queued since `MULTI`.
+    queued: Option<usize>,
 }
 
 impl Session {
@@ -140,6 +142,7 @@ impl Session {
             created: now,
             last_active: now,
             last_command: "NULL",
+            queued: None,
         }
     }
 
@@ -173,6 +176,11 @@ impl Session {
     pub fn note(&mut self, command: &'static str, now: UnixMs) {
         self.last_command = command;
         self.last_active = now;
+    }
+
+    /// Notes how many commands a transaction has queued, if there is one, for `CLIENT LIST`.
+    pub fn note_queued(&mut self, queued: Option<usize>) {
+        self.queued = queued;
     }
 
     /// Does what `command` asks.
@@ -216,7 +224,7 @@ impl Session {
     pub fn line(&self, now: UnixMs) -> String {
         let seconds = |since: UnixMs| now.saturating_sub(since) / 1000;
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 multi={} qbuf=0 qbuf-free=0 \
              argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} \
              lib-name={} lib-ver={}\n",
             self.id,
@@ -225,6 +233,8 @@ impl Session {
             self.name.escape_ascii(),
             seconds(self.created),
             seconds(self.last_active),
+            if self.queued.is_some() { "x" } else { "N" },
+            self.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX)),
             self.last_command,
             version(self.wire),
             self.lib_name.escape_ascii(),
@@ -394,6 +404,9 @@ mod tests {
     fn a_client_line_names_the_connection_and_its_last_command() {
         let mut session = session();
         session.note("client|list", 2_500);
+        session.note_queued(Some(3));
+        assert!(session.line(5_000).contains(" flags=x db=0 sub=0 psub=0 ssub=0 multi=3 "));
+        session.note_queued(None);
         reply(&mut session, SessionCommand::ClientLibName("lib".into()));
         let line = session.line(5_000);
         assert!(

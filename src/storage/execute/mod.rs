@@ -7,6 +7,7 @@ mod deadline;
 mod describe;
 mod number;
 mod read;
+mod steps;
 mod string;
 
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ use super::entries::Key;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::store::{OutOfMemory, Store};
 use condition::Condition;
+pub(super) use steps::Hand;
 
 pub(super) const OVERFLOW: &str = "ERR increment or decrement would overflow";
 pub(super) const NOT_A_FLOAT: &str = "ERR value is not a valid float";
@@ -107,6 +109,13 @@ impl Store {
             }
             Act::BitField | Act::BitFieldGet => self.bit_field(to, &op.value, sink, mutated),
             Act::Describe { aspect } => self.describe(to, aspect, sink),
+            Act::Look => self.look(to, sink),
+            Act::Unchanged { since } => self.unchanged(to, since, sink),
+            Act::Absent { skip } => self.absent(to, skip, sink),
+            Act::Whole => self.whole(to, sink),
+            Act::Load { skip } => self.load(to, skip, sink),
+            Act::Fold(how) => self.fold(to, how, sink),
+            Act::Unload { skip } => self.unload(to, skip, sink, mutated),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::numbers::*;
 use super::{Pin, part};
-use crate::base::op::{Act, Aspect, BitUnit, Comparison, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Aspect, BitOp, BitUnit, Comparison, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::seen::Seen;
 
 pub(super) fn acts() -> Vec<Pin> {
     vec![
@@ -58,6 +59,27 @@ pub(super) fn acts() -> Vec<Pin> {
         part("Act::BitField", Act::BitField, act_number, "18"),
         part("Act::BitFieldGet", Act::BitFieldGet, act_number, "19"),
         part("Act::Describe", Act::Describe { aspect: Aspect::Dump }, act_number, "1a 05"),
+        part("Act::Look", Act::Look, act_number, "1b"),
+        part(
+            "Act::Unchanged",
+            Act::Unchanged { since: Seen { time: 7 << 16, origin: 9, live: true } },
+            act_number,
+            "1c 80 80 1c 09 01",
+        ),
+        part("Act::Absent", Act::Absent { skip: 300 }, act_number, "1d ac 02"),
+        part("Act::Whole", Act::Whole, act_number, "1e"),
+        part("Act::Load", Act::Load { skip: 2 }, act_number, "1f 02"),
+        part("Act::Fold", Act::Fold(BitOp::Xor), act_number, "20 02"),
+        part("Act::Unload", Act::Unload { skip: 1 }, act_number, "21 01"),
+    ]
+}
+
+pub(super) fn bit_ops() -> Vec<Pin> {
+    vec![
+        part("BitOp::And", BitOp::And, bit_op_number, "00"),
+        part("BitOp::Or", BitOp::Or, bit_op_number, "01"),
+        part("BitOp::Xor", BitOp::Xor, bit_op_number, "02"),
+        part("BitOp::Not", BitOp::Not, bit_op_number, "03"),
     ]
 }
 

@@ -3,7 +3,7 @@
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
 use crate::base::level::Level;
-use crate::base::op::{Act, Aspect, BitUnit, Comparison, Deadline, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Aspect, BitOp, BitUnit, Comparison, Deadline, Expiry, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
 
 /// The number of each variant, and how many there are.
@@ -110,6 +110,13 @@ numbers!(act_number, ACTS, Act,
     Act::BitField => 24,
     Act::BitFieldGet => 25,
     Act::Describe { .. } => 26,
+    Act::Look => 27,
+    Act::Unchanged { .. } => 28,
+    Act::Absent { .. } => 29,
+    Act::Whole => 30,
+    Act::Load { .. } => 31,
+    Act::Fold(..) => 32,
+    Act::Unload { .. } => 33,
 );
 numbers!(aspect_number, ASPECTS, Aspect,
     Aspect::Encoding => 0,
@@ -128,6 +135,12 @@ numbers!(comparison_number, COMPARISONS, Comparison,
     Comparison::Differs => 1,
     Comparison::DigestEqual => 2,
     Comparison::DigestDiffers => 3,
+);
+numbers!(bit_op_number, BIT_OPS, BitOp,
+    BitOp::And => 0,
+    BitOp::Or => 1,
+    BitOp::Xor => 2,
+    BitOp::Not => 3,
 );
 numbers!(expiry_number, EXPIRYS, Expiry,
     Expiry::Keep => 0,

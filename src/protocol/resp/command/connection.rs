@@ -121,8 +121,14 @@ fn hello(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
 }
 
 fn select(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
-    match i32::try_from(super::integer(&args[1])?) {
-        Ok(0) => session(SessionCommand::Answer(Value::OK)),
+    database(&args[1])?;
+    session(SessionCommand::Answer(Value::OK))
+}
+
+/// Reads the number of the only database there is.
+pub(super) fn database(number: &[u8]) -> Result<(), ErrorText> {
+    match i32::try_from(super::integer(number)?) {
+        Ok(0) => Ok(()),
         Ok(_) => Err("ERR DB index is out of range".into()),
         Err(_) => Err("ERR value is out of range, value must between -2147483648 and 2147483647".into()),
     }

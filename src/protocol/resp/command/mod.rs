@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Args, session::SessionCommand, value::Value};
+use super::{Args, session::SessionCommand, transaction::TransactionCommand, value::Value};
 use crate::base::hlc::UnixMs;
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::number::{self, NOT_AN_INTEGER};
@@ -20,10 +20,12 @@ pub mod introspect;
 mod keys;
 mod objects;
 mod server;
+mod several;
 mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use table::{COMMANDS, Command, Keys, lookup, lookup_full};
 
@@ -34,6 +36,8 @@ pub enum Parsed {
     Request(Request),
     /// For the connection itself.
     Session(SessionCommand),
+    /// For its transaction.
+    Transaction(TransactionCommand),
 }
 
 /// A command that can't be done. Nothing was.
@@ -43,6 +47,8 @@ pub struct ParseError {
     pub command: Option<&'static Command>,
     /// The error line, first word included.
     pub text: Bytes,
+    /// Whether Redis finds it only when it executes the command, which a transaction takes and answers with this in its turn.
+    pub is_late: bool,
 }
 
 impl ParseError {
@@ -108,9 +114,9 @@ pub fn parse(args: &mut Args, context: &Context) -> Result<(&'static Command, Pa
 
 fn parse_any(args: &mut Args, context: &Context) -> Result<(&'static Command, Parsed), ParseError> {
     let Some(mut command) = lookup(&args[0]) else {
-        return Err(ParseError { command: None, text: table::unknown_command(args) });
+        return Err(ParseError { command: None, text: table::unknown_command(args), is_late: false });
     };
-    let fail = |command, text| Err(ParseError { command: Some(command), text });
+    let fail = |command, text| Err(ParseError { command: Some(command), text, is_late: false });
     if !command.subcommands.is_empty() && args.len() > 1 {
         match command.subcommand(&args[1]) {
             Some(sub) => command = sub,
@@ -125,7 +131,7 @@ fn parse_any(args: &mut Args, context: &Context) -> Result<(&'static Command, Pa
     }
     match (command.parse)(args, context) {
         Ok(parsed) => Ok((command, parsed)),
-        Err(text) => fail(command, text.0),
+        Err(text) => Err(ParseError { command: Some(command), text: text.0, is_late: true }),
     }
 }
 
@@ -136,7 +142,9 @@ fn unknown_subcommand(command: &Command, name: &[u8]) -> Bytes {
 }
 
 fn wrong_arity(name: &str) -> ErrorText {
-    format!("ERR wrong number of arguments for '{name}' command").into()
+    // A wrong EXEC ends its transaction, and says so.
+    let word = if name == "exec" { "EXECABORT Transaction discarded because of:" } else { "ERR" };
+    format!("{word} wrong number of arguments for '{name}' command").into()
 }
 
 /// Moves an argument out.

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 use super::{
-    Context, ErrorText, Parsed, bits, conditions, connection, expiry, integers, keys, objects, server, strings,
+    Context, ErrorText, Parsed, bits, conditions, connection, expiry, integers, keys, objects, server, several, strings,
+    transaction,
 };
 use crate::protocol::resp::Args;
 
@@ -140,7 +141,7 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 9] = [
+const FAMILIES: [&[Command]; 11] = [
     strings::COMMANDS,
     integers::COMMANDS,
     keys::COMMANDS,
@@ -150,6 +151,8 @@ const FAMILIES: [&[Command]; 9] = [
     conditions::COMMANDS,
     bits::COMMANDS,
     objects::COMMANDS,
+    transaction::COMMANDS,
+    several::COMMANDS,
 ];
 
 const COUNT: usize = {

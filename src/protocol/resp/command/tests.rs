@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::level::Level;
 use crate::base::limits::VALUE_BYTES_MAX;
-use crate::base::op::{Comparison, Deadline, ExpireWhen};
+use crate::base::op::{BitOp, Comparison, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
-use crate::protocol::request::{ClusterOp, Gather};
+use crate::protocol::request::{ClusterOp, Gather, LcsAsk, LcsWant, Several};
 use crate::protocol::resp::inline;
 use crate::protocol::resp::session::{ClientFilter, Hello};
 
@@ -146,6 +146,81 @@ fn errors_of_numbers_and_of_many_keys_are_those_of_redis() {
         ("FLUSHALL ASYNC SYNC", SYNTAX),
         ("FLUSHDB x y", SYNTAX),
         ("DBSIZE x", "ERR wrong number of arguments for 'dbsize' command"),
+    ]);
+}
+
+#[test]
+fn commands_of_transactions_are_told_apart() {
+    let transaction = |line: &str| match parsed(line) {
+        Ok((_, Parsed::Transaction(command))) => command,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(transaction("MULTI"), TransactionCommand::Multi);
+    assert_eq!(transaction("exec"), TransactionCommand::Exec);
+    assert_eq!(transaction("Discard"), TransactionCommand::Discard);
+    assert_eq!(transaction("UNWATCH"), TransactionCommand::Unwatch);
+    assert_eq!(transaction("WATCH a b a"), TransactionCommand::Watch(vec!["a".into(), "b".into(), "a".into()]));
+    expect_errors(&[
+        ("MULTI x", "ERR wrong number of arguments for 'multi' command"),
+        ("EXEC x", "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"),
+        ("WATCH", "ERR wrong number of arguments for 'watch' command"),
+    ]);
+}
+
+#[test]
+fn errors_that_a_transaction_takes_are_those_that_redis_finds_when_it_executes() {
+    for (line, is_late) in [
+        ("foo", false),
+        ("GET", false),
+        ("CLIENT FOO", false),
+        ("CLIENT ID a", false),
+        ("MSET a 1 b", true),
+        ("PING a b", true),
+        ("INCRBY k x", true),
+        ("SET k v EX 0", true),
+        ("SELECT x", true),
+    ] {
+        assert_eq!(parsed(line).expect_err(line).is_late, is_late, "{line}");
+    }
+}
+
+#[test]
+fn commands_on_several_keys_are_understood() {
+    let several = |line: &str| match request(line) {
+        Request::Several(several) => *several,
+        other => panic!("{line}: {other:?}"),
+    };
+    let copy = |replace| Several::Copy { from: "a".into(), to: "b".into(), replace };
+    assert_eq!(several("COPY a b"), copy(false));
+    assert_eq!(several("copy a b DB 0 replace REPLACE"), copy(true));
+    let rename = |if_absent| Several::Rename { from: "a".into(), to: "a".into(), if_absent };
+    assert_eq!((several("RENAME a a"), several("RENAMENX a a")), (rename(false), rename(true)));
+    let from = vec!["a".into(), "b".into()];
+    assert_eq!(several("BITOP xor d a b"), Several::BitOp { how: BitOp::Xor, to: "d".into(), from });
+    let lcs =
+        |want| Several::Lcs { keys: ["a".into(), "b".into()], ask: LcsAsk { want, table_bytes_max: VALUE_BYTES_MAX } };
+    assert_eq!(several("LCS a b"), lcs(LcsWant::Text));
+    assert_eq!(several("LCS a b MINMATCHLEN 4 LEN WITHMATCHLEN"), lcs(LcsWant::Length));
+    let matches = |shortest, with_length| lcs(LcsWant::Matches { shortest, with_length });
+    assert_eq!(several("LCS a b idx MINMATCHLEN -4"), matches(0, false));
+    assert_eq!(several("LCS a b minmatchlen 4 withmatchlen IDX"), matches(4, true));
+    expect_errors(&[
+        ("COPY a", "ERR wrong number of arguments for 'copy' command"),
+        ("COPY a a", "ERR source and destination objects are the same"),
+        ("COPY a a REPLACE", "ERR source and destination objects are the same"),
+        ("COPY a b FOO", SYNTAX),
+        ("COPY a b DB", SYNTAX),
+        ("COPY a b DB x", INTEGER),
+        ("COPY a b DB 16", "ERR DB index is out of range"),
+        ("COPY a b DB 9999999999", "ERR value is out of range, value must between -2147483648 and 2147483647"),
+        ("RENAME a", "ERR wrong number of arguments for 'rename' command"),
+        ("BITOP FOO d a", SYNTAX),
+        ("BITOP NOT d a b", "ERR BITOP NOT must be called with a single source key."),
+        ("BITOP AND d", "ERR wrong number of arguments for 'bitop' command"),
+        ("LCS a b FOO", SYNTAX),
+        ("LCS a b MINMATCHLEN", SYNTAX),
+        ("LCS a b MINMATCHLEN x", INTEGER),
+        ("LCS a b IDX LEN", "ERR If you want both the length and indexes, please just use IDX."),
     ]);
 }
 
