@@ -16,6 +16,7 @@ pub mod ring;
 pub mod router;
 pub mod store;
 pub mod sync;
+pub mod topology;
 pub mod views;
 
 /// Messages an actor's mailbox takes before its senders are parked. It is no bound (see ADR 1); what is in flight is bounded at the door.

@@ -196,7 +196,7 @@ fn add_replications(stats: impl Iterator<Item = ReplicationStats>, counters: &mu
     stats.fold(ReplicationStats::default(), |mut sum, stats| {
         counters.merge(&stats.counters);
         sum.outbox_bytes += stats.outbox_bytes;
-        sum.links += stats.links;
+        sum.links.extend(stats.links);
         sum.calls += stats.calls;
         sum
     })

@@ -129,6 +129,8 @@ counters! {
     MembershipPulls => "membership_pulls",
     /// Membership exchanges put off because too many were under way.
     MembershipPullsPutOff => "membership_pulls_put_off",
+    /// Datagrams handed to the network stack.
+    DatagramsSent => "gossip_datagrams_sent",
 }
 
 /// One owner's counts.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::base::op::Op;
+use crate::base::slot::Slot;
 
 /// A request the router answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,5 +61,14 @@ pub enum ClusterOp {
         replicas: i64,
         /// Longest wait.
         timeout_ms: u64,
+    },
+    /// How many keys there are in a slot.
+    CountInSlot(Slot),
+    /// Keys of a slot.
+    KeysInSlot {
+        /// Which.
+        slot: Slot,
+        /// At most so many.
+        count: u64,
     },
 }

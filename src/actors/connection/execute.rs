@@ -16,6 +16,7 @@ use crate::protocol::resp::value::Value;
 use crate::protocol::resp::{Args, info};
 
 use super::super::router::Batch;
+use super::super::topology;
 use super::{Door, Entry};
 
 /// Requests waiting to go to the router together, and the commands they came from.
@@ -152,6 +153,7 @@ async fn session(
             let lines = clients(door, &filter).await;
             out.push_value(&Value::Verbatim(lines));
         }
+        Outcome::Cluster(ask) => out.push_value(&topology::answer(&door.handles, ask).await),
     }
     if out.kind(out.replies().saturating_sub(1)) == Some(ReplyKind::Error) {
         door.count(Counter::CommandErrors);

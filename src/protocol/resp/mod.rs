@@ -12,6 +12,7 @@ mod inline;
 pub mod number;
 pub mod read;
 pub mod session;
+pub mod topology;
 pub mod value;
 
 /// A command as it came: its name, then its arguments. Never empty.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::info::Sections;
+use super::topology::ClusterAsk;
 use super::value::Value;
 use crate::base::glob;
 use crate::base::hlc::UnixMs;
@@ -57,6 +58,8 @@ pub enum SessionCommand {
     Time,
     /// `TRELLIS CONSISTENCY`; `None` asks.
     Consistency(Option<Level>),
+    /// `CLUSTER`, as far as it is about members.
+    Cluster(ClusterAsk),
 }
 
 /// Arguments of `HELLO`.
@@ -105,6 +108,8 @@ pub enum Outcome {
     Info(Sections),
     /// Answer the [`Session::line`]s of these connections, as [`Value::Verbatim`].
     Clients(ClientFilter),
+    /// Answer this of the [`Topology`](super::topology::Topology).
+    Cluster(ClusterAsk),
 }
 
 /// A client connection's state.
@@ -205,6 +210,7 @@ impl Session {
                 Value::Array(vec![part(facts.now_us / 1_000_000), part(facts.now_us % 1_000_000)])
             }
             SessionCommand::Consistency(None) => Value::Bulk(self.level.to_string().into()),
+            SessionCommand::Cluster(ask) => return Outcome::Cluster(ask),
             SessionCommand::Consistency(Some(level)) => {
                 self.level = level;
                 Value::OK

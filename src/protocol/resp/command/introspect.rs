@@ -82,6 +82,12 @@ fn words(list: &'static str) -> impl Iterator<Item = &'static str> {
     list.split(' ').filter(|word| !word.is_empty())
 }
 
+/// Its tips, but for those to ask every shard and to put the answers together: any node answers for the whole cluster.
+fn tips(command: &Command) -> impl Iterator<Item = &'static str> {
+    let asks_all = ["request_policy:all_shards", "request_policy:special"].iter().any(|tip| command.tips.contains(tip));
+    words(command.tips).filter(move |tip| !asks_all || !tip.contains("_policy:"))
+}
+
 fn command_info(command: &Command) -> Value {
     let keys = command.keys;
     let last = keys.map_or(0, |keys| keys.last as i64);
@@ -93,7 +99,7 @@ fn command_info(command: &Command) -> Value {
         Value::Int(last),
         Value::Int(keys.map_or(0, |keys| keys.step as i64)),
         Value::Set(words(command.categories).map(Value::simple).collect()),
-        Value::Set(words(command.tips).map(Value::bulk).collect()),
+        Value::Set(tips(command).map(Value::bulk).collect()),
         Value::Set(keys.as_ref().map(key_spec).into_iter().collect()),
         // An array when there are some and a set when there are none: Redis's own inconsistency, which RESP3 shows.
         match command.subcommands {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Context, ErrorText, Parsed, connection, expiry, integers, keys, server, strings};
+use super::{Context, ErrorText, Parsed, cluster, connection, expiry, integers, keys, server, strings};
 use crate::protocol::resp::Args;
 
 /// Makes a request of a command's arguments, whose number and key lengths have been checked. It may take them.
@@ -138,8 +138,15 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 6] =
-    [strings::COMMANDS, integers::COMMANDS, keys::COMMANDS, expiry::COMMANDS, connection::COMMANDS, server::COMMANDS];
+const FAMILIES: [&[Command]; 7] = [
+    strings::COMMANDS,
+    integers::COMMANDS,
+    keys::COMMANDS,
+    expiry::COMMANDS,
+    connection::COMMANDS,
+    server::COMMANDS,
+    cluster::COMMANDS,
+];
 
 const COUNT: usize = {
     let (mut count, mut family) = (0, 0);

@@ -12,6 +12,8 @@ use crate::protocol::request::{ClusterOp, Gather};
 use crate::protocol::resp::inline;
 use crate::protocol::resp::session::{ClientFilter, Hello};
 
+mod control;
+
 const CONTEXT: Context = Context { now: 1_700_000_000_000, value_bytes_max: VALUE_BYTES_MAX };
 
 fn parsed(line: &str) -> Result<(&'static Command, Parsed), ParseError> {

@@ -1,0 +1,77 @@
+//! Tests of the commands by which clients control a node and learn of its cluster, and of the commands that are none. The error texts are
+//! the replies of `redis-server` 7.0.15 to the same lines.
+
+use super::*;
+use crate::base::slot::Slot;
+use crate::protocol::resp::topology::ClusterAsk;
+
+#[test]
+fn questions_about_the_cluster_are_told_apart() {
+    for (line, ask) in [
+        ("CLUSTER SLOTS", ClusterAsk::Slots),
+        ("cluster shards", ClusterAsk::Shards),
+        ("CLUSTER NODES", ClusterAsk::Nodes),
+        ("CLUSTER INFO", ClusterAsk::Info),
+        ("CLUSTER MYID", ClusterAsk::MyId),
+        ("CLUSTER MYSHARDID", ClusterAsk::MyShardId),
+        ("CLUSTER LINKS", ClusterAsk::Links),
+        ("CLUSTER REPLICAS x", ClusterAsk::Replicas("x".into())),
+        ("CLUSTER SLAVES x", ClusterAsk::Replicas("x".into())),
+        ("CLUSTER COUNT-FAILURE-REPORTS x", ClusterAsk::FailureReports("x".into())),
+    ] {
+        assert_eq!(session(line), SessionCommand::Cluster(ask), "{line}");
+    }
+    assert_eq!(answer("CLUSTER KEYSLOT {foo}bar", Wire::Resp2), ":12182\r\n");
+    for line in ["READONLY", "READWRITE", "ASKING"] {
+        assert_eq!(answer(line, Wire::Resp3), "+OK\r\n");
+    }
+    assert_eq!(request("CLUSTER COUNTKEYSINSLOT 16383"), Request::Cluster(ClusterOp::CountInSlot(Slot(16383))));
+    let keys = ClusterOp::KeysInSlot { slot: Slot(0), count: 7 };
+    assert_eq!(request("CLUSTER GETKEYSINSLOT 0 7"), Request::Cluster(keys));
+}
+
+#[test]
+fn errors_about_the_cluster_are_those_of_redis() {
+    let by_hand = |name: &str| {
+        format!("ERR CLUSTER {name} is not supported: members join by naming a seed and slots follow them")
+    };
+    expect_errors(&[
+        ("CLUSTER", "ERR wrong number of arguments for 'cluster' command"),
+        ("CLUSTER FOO", "ERR unknown subcommand 'FOO'. Try CLUSTER HELP."),
+        ("CLUSTER SLOTS x", "ERR wrong number of arguments for 'cluster|slots' command"),
+        ("CLUSTER KEYSLOT", "ERR wrong number of arguments for 'cluster|keyslot' command"),
+        ("CLUSTER COUNTKEYSINSLOT 16384", "ERR Invalid slot"),
+        ("CLUSTER COUNTKEYSINSLOT -1", "ERR Invalid slot"),
+        ("CLUSTER COUNTKEYSINSLOT x", INTEGER),
+        ("CLUSTER GETKEYSINSLOT 5 -1", "ERR Invalid slot or number of keys"),
+        ("CLUSTER GETKEYSINSLOT 16384 1", "ERR Invalid slot or number of keys"),
+        ("CLUSTER GETKEYSINSLOT x x", INTEGER),
+        ("CLUSTER SETSLOT 1", "ERR wrong number of arguments for 'cluster|setslot' command"),
+        ("cluster addslots 1", &by_hand("ADDSLOTS")),
+        ("CLUSTER RESET", &by_hand("RESET")),
+        ("CLUSTER FORGET x", &by_hand("FORGET")),
+    ]);
+}
+
+/// Commands of Redis 7 about what is not here: other data types, scripts, persistence, replicas, users, modules.
+const ABSENT: &str = "acl bgrewriteaof bgsave blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin eval eval_ro evalsha evalsha_ro \
+    failover fcall fcall_ro function geoadd geodist geohash geopos georadius georadius_ro georadiusbymember georadiusbymember_ro geosearch \
+    geosearchstore hdel hexists hget hgetall hincrby hincrbyfloat hkeys hlen hmget hmset hrandfield hscan hset hsetnx hstrlen hvals \
+    lastsave lindex linsert llen lmove lmpop lolwut lpop lpos lpush lpushx lrange lrem lset ltrim migrate module monitor pfadd pfcount \
+    pfdebug pfmerge pfselftest psync replconf replicaof restore-asking role rpop rpoplpush rpush rpushx sadd save scard script sdiff \
+    sdiffstore shutdown sinter sintercard sinterstore sismember slaveof smembers smismember smove sort sort_ro spop spublish srandmember \
+    srem sscan ssubscribe sunion sunionstore sunsubscribe sync xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread \
+    xreadgroup xrevrange xsetid xtrim zadd zcard zcount zdiff zdiffstore zincrby zinter zintercard zinterstore zlexcount zmpop zmscore \
+    zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem zremrangebylex zremrangebyrank zremrangebyscore \
+    zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion zunionstore";
+
+#[test]
+fn commands_about_what_is_not_here_are_unknown_as_to_a_redis_that_lacks_them() {
+    for name in ABSENT.split_whitespace() {
+        for name in [name.to_owned(), name.to_uppercase()] {
+            let bare = format!("ERR unknown command '{name}', with args beginning with: ");
+            let with = format!("ERR unknown command '{name}', with args beginning with: 'k' 'v' ");
+            expect_errors(&[(&name, &bare), (&format!("{name} k v"), &with)]);
+        }
+    }
+}
