@@ -57,17 +57,37 @@ pub(super) fn list(filter: &Filter<'_>) -> Value {
 
 /// `COMMAND GETKEYS` of a whole command.
 pub(super) fn keys_of(args: &[Bytes]) -> Result<Value, ErrorText> {
+    let (command, _) = command_with_keys(args)?;
+    Ok(Value::Array(command.key_indices(args.len()).map(|index| Value::Bulk(args[index].clone())).collect()))
+}
+
+/// `COMMAND GETKEYSANDFLAGS` of a whole command.
+pub(super) fn keys_and_flags_of(args: &[Bytes]) -> Result<Value, ErrorText> {
+    let (command, keys) = command_with_keys(args)?;
+    let flags = match command.name {
+        // Its key is read only if it is asked for.
+        "set" if args[3..].iter().any(|arg| arg.eq_ignore_ascii_case(b"get")) => "RW access update",
+        "set" => "OW update",
+        _ => keys.flags,
+    };
+    let key = |index: usize| {
+        let flags = words(flags).map(Value::simple).collect();
+        Value::Array(vec![Value::Bulk(args[index].clone()), Value::Set(flags)])
+    };
+    Ok(Value::Array(command.key_indices(args.len()).map(key).collect()))
+}
+
+/// The command in `args`, which must have keys, and where they are.
+fn command_with_keys(args: &[Bytes]) -> Result<(&'static Command, &'static Keys), ErrorText> {
     let mut command = args.first().and_then(|name| lookup(name)).ok_or("ERR Invalid command specified")?;
     if let Some(sub) = args.get(1).and_then(|name| command.subcommand(name)) {
         command = sub;
     }
-    if command.keys.is_none() {
-        return Err("ERR The command has no key arguments".into());
-    }
+    let keys = command.keys.as_ref().ok_or("ERR The command has no key arguments")?;
     if !command.takes(args.len()) {
         return Err("ERR Invalid number of arguments specified for command".into());
     }
-    Ok(Value::Array(command.key_indices(args.len()).map(|index| Value::Bulk(args[index].clone())).collect()))
+    Ok((command, keys))
 }
 
 /// The answer to `HELP` of a container.

@@ -37,6 +37,9 @@ pub(super) const COMMANDS: &[Command] = &[
                 "O(N)",
                 "Extract keys given a full Redis command",
             ),
+            Command::new("command|getkeysandflags", -4, command_getkeysandflags)
+                .flags("loading stale", "@slow @connection")
+                .about("server", "7.0.0", "O(N)", "Extract keys and access flags given a full Redis command"),
             Command::new("command|help", 2, command_help).flags("loading stale", "@slow @connection").about(
                 "server",
                 "5.0.0",
@@ -144,6 +147,10 @@ fn command_getkeys(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     answer(introspect::keys_of(&args[2..])?)
 }
 
+fn command_getkeysandflags(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    answer(introspect::keys_and_flags_of(&args[2..])?)
+}
+
 fn command_help(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     answer(introspect::help(
         "COMMAND",
@@ -164,6 +171,8 @@ fn command_help(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
             "    commands are returned.",
             "GETKEYS <full-command>",
             "    Return the keys from a full Redis command.",
+            "GETKEYSANDFLAGS <full-command>",
+            "    Return the keys and the access flags from a full Redis command.",
         ],
     ))
 }

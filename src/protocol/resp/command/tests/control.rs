@@ -53,6 +53,23 @@ fn errors_about_the_cluster_are_those_of_redis() {
     ]);
 }
 
+#[test]
+fn keys_are_told_with_their_flags() {
+    let told = |line: &str| answer(&format!("COMMAND GETKEYSANDFLAGS {line}"), Wire::Resp2);
+    assert_eq!(told("set a b"), "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n");
+    assert_eq!(told("set a b get"), "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update\r\n");
+    let two = "*2\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n*2\r\n$1\r\nc\r\n*2\r\n+OW\r\n+update\r\n";
+    assert_eq!(told("mset a b c d"), two);
+    expect_errors(&[
+        ("COMMAND GETKEYSANDFLAGS foo x", "ERR Invalid command specified"),
+        ("COMMAND GETKEYSANDFLAGS ping x", "ERR The command has no key arguments"),
+        ("COMMAND GETKEYSANDFLAGS get a b", "ERR Invalid number of arguments specified for command"),
+        ("COMMAND GETKEYSANDFLAGS get", "ERR wrong number of arguments for 'command|getkeysandflags' command"),
+        ("COMMAND LIST FILTERBY FOO x", SYNTAX),
+        ("COMMAND LIST x y z", SYNTAX),
+    ]);
+}
+
 /// Commands of Redis 7 about what is not here: other data types, scripts, persistence, replicas, users, modules.
 const ABSENT: &str = "acl bgrewriteaof bgsave blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin eval eval_ro evalsha evalsha_ro \
     failover fcall fcall_ro function geoadd geodist geohash geopos georadius georadius_ro georadiusbymember georadiusbymember_ro geosearch \
