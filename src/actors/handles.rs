@@ -7,9 +7,10 @@ use std::time::Duration;
 use actix::Addr;
 
 use crate::base::level::Level;
+use crate::protocol::resp::control::KillFilter;
 
 use super::clock::Clock;
-use super::connection::{Census, Connections, ListClients};
+use super::connection::{Census, Connections, KillClients, ListClients};
 use super::gossip::GossipActor;
 use super::local::Local;
 use super::replication::Identity;
@@ -79,6 +80,12 @@ impl Handles {
     pub async fn clients(&self) -> Vec<(u64, String)> {
         let connections = self.connections.get().map_or(&[][..], Vec::as_slice);
         report::ask(connections, || ListClients).await.into_iter().flatten().collect()
+    }
+
+    /// Ends the connections of clients that fit, but not that of the client with the id `but`; how many there were.
+    pub async fn kill_clients(&self, filter: &KillFilter, but: u64) -> u64 {
+        let connections = self.connections.get().map_or(&[][..], Vec::as_slice);
+        report::ask(connections, || KillClients(filter.clone(), but)).await.into_iter().sum()
     }
 
     /// A page of the admin endpoint, or a change (`POST` and a path): HTTP status and JSON.

@@ -131,6 +131,8 @@ counters! {
     MembershipPullsPutOff => "membership_pulls_put_off",
     /// Datagrams handed to the network stack.
     DatagramsSent => "gossip_datagrams_sent",
+    /// Connections closed by `CLIENT KILL`.
+    ConnectionsKilled => "connections_closed_killed",
 }
 
 /// One owner's counts.

@@ -2,6 +2,7 @@
 //! router, in order. Never reads or writes a socket.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -10,8 +11,9 @@ use crate::base::limits::{OPS_UNDER_WAY_MAX, OUTPUT_BYTES_CUT, REQUEST_TIMEOUT};
 use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink, STOPPING};
 use crate::protocol::request::Request;
 use crate::protocol::resp::command::{Command, Context, Parsed, parse};
+use crate::protocol::resp::control::{ClientFilter, KillFilter, Replies};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::protocol::resp::session::{ClientFilter, Facts, Outcome, SessionCommand};
+use crate::protocol::resp::session::{Facts, Outcome, SessionCommand};
 use crate::protocol::resp::value::Value;
 use crate::protocol::resp::{Args, info};
 
@@ -41,10 +43,23 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
     let now = door.now();
     let context = Context { now, value_bytes_max: door.handles.settings.value_bytes_max };
     let mut run = Run::default();
+    let mut replies = entry.session.borrow().replies();
+    // Takes what the client has said it does not want to hear.
+    let mut unheard = ReplyBuf::new(out.wire());
     door.counters.borrow_mut().add(Counter::Commands, commands.len() as u64);
     for mut args in commands.drain(..) {
         let bytes: usize = args.iter().map(Bytes::len).sum();
-        match parse(&mut args, &context) {
+        let parsed = parse(&mut args, &context);
+        let loud = replies == Replies::On || matches!(&parsed, Ok((_, Parsed::Session(asked))) if asked.unmutes());
+        let out = if loud { &mut *out } else { &mut unheard };
+        if door.handles.census.pausing.is_set()
+            && let Ok((command, _)) = &parsed
+            && is_held(door, command)
+        {
+            flush(door, entry, &mut run, out).await;
+            wait_out(door, command).await;
+        }
+        match parsed {
             Ok((command, Parsed::Request(request))) => {
                 run.requests.push(request);
                 run.commands.push(command);
@@ -54,8 +69,13 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
             Ok((command, Parsed::Session(asked))) => {
                 flush(door, entry, &mut run, out).await;
                 entry.session.borrow_mut().note(command.name, now);
+                let skips = asked == SessionCommand::ClientReply(Replies::SkipNext);
                 if !session(door, entry, command, asked, out).await || is_cut(door, entry, out) {
                     return false;
+                }
+                replies = entry.session.borrow().replies();
+                if skips && replies == Replies::SkipNext {
+                    continue;
                 }
             }
             Err(error) => {
@@ -64,9 +84,33 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
                 out.push_value(&error.reply());
             }
         }
+        if replies != Replies::On {
+            flush(door, entry, &mut run, &mut unheard).await;
+            unheard.clear();
+            if replies == Replies::SkipNext {
+                replies = Replies::On;
+                entry.session.borrow_mut().skipped();
+            }
+        }
     }
     flush(door, entry, &mut run, out).await;
+    out.set_wire(entry.session.borrow().wire());
     true
+}
+
+/// Whether `CLIENT PAUSE` holds a command up now. The one that ends a pause it never does.
+fn is_held(door: &Door, command: &Command) -> bool {
+    command.name != "client|unpause" && door.handles.census.pausing.holds(command.writes(), door.now())
+}
+
+/// How often a command that is held up looks whether it still is.
+const PAUSE_LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until a command is no longer held up, or the node stops.
+async fn wait_out(door: &Door, command: &Command) {
+    while is_held(door, command) && !door.is_stopping() {
+        tokio::time::sleep(PAUSE_LOOK).await;
+    }
 }
 
 /// Has the router answer the requests gathered so far.
@@ -139,6 +183,7 @@ async fn session(
     };
     out.set_wire(entry.session.borrow().wire());
     let mut open = true;
+    let before = out.replies();
     match outcome {
         Outcome::Reply(value) => out.push_value(&value),
         Outcome::Close(value) => {
@@ -153,13 +198,38 @@ async fn session(
             let lines = clients(door, &filter).await;
             out.push_value(&Value::Verbatim(lines));
         }
+        Outcome::Nothing => {}
+        Outcome::Pause(pause) => {
+            let pausing = &door.handles.census.pausing;
+            pause.map_or_else(|| pausing.end(), |pause| pausing.begin(pause, door.now()));
+            out.push_value(&Value::OK);
+        }
+        Outcome::Kill(filter) => open = kill(door, entry, &filter, out).await,
         Outcome::Cluster(ask) => out.push_value(&topology::answer(&door.handles, ask).await),
     }
-    if out.kind(out.replies().saturating_sub(1)) == Some(ReplyKind::Error) {
+    if out.kind(before) == Some(ReplyKind::Error) {
         door.count(Counter::CommandErrors);
     }
     record(door, &[command], started.elapsed());
     open
+}
+
+/// Answers `CLIENT KILL`. False if the connection that asks is among those to end.
+async fn kill(door: &Door, entry: &Entry, filter: &KillFilter, out: &mut ReplyBuf) -> bool {
+    let (me, suicide) = {
+        let session = entry.session.borrow();
+        (session.id(), !filter.skip_me && session.fits(filter))
+    };
+    let killed = door.handles.kill_clients(filter, me).await + u64::from(suicide);
+    if suicide {
+        door.count(Counter::ConnectionsKilled);
+    }
+    out.push_value(&match (filter.by_address, killed) {
+        (true, 0) => Value::error("ERR No such client"),
+        (true, _) => Value::OK,
+        (false, killed) => Value::Int(i64::try_from(killed).unwrap_or(i64::MAX)),
+    });
+    !suicide
 }
 
 /// The lines of `CLIENT LIST`, over all arbiters.

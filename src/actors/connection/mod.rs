@@ -8,6 +8,7 @@ mod answers;
 mod execute;
 mod fit;
 mod native;
+mod pause;
 mod peer;
 mod resp;
 mod seat;
@@ -32,6 +33,7 @@ use crate::base::limits::{
 };
 use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
+use crate::protocol::resp::control::KillFilter;
 use crate::protocol::resp::session::Session;
 
 use super::admission::{Admission, Budget};
@@ -56,6 +58,11 @@ pub struct Accepted(pub Handover);
 #[derive(Message)]
 #[rtype(result = "Vec<(u64, String)>")]
 pub struct ListClients;
+
+/// End these clients' connections, but not that of the client with this id; answered with how many there were.
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub struct KillClients(pub KillFilter, pub u64);
 
 /// What this actor counted.
 #[derive(Message)]
@@ -294,6 +301,27 @@ impl Handler<ListClients> for Connections {
         let clients = self.door.clients.borrow();
         let lines = clients.iter().filter(|(_, entry)| !entry.is_peer());
         MessageResult(lines.map(|(id, entry)| (*id, entry.session.borrow().line(now))).collect())
+    }
+}
+
+impl Handler<KillClients> for Connections {
+    type Result = u64;
+
+    fn handle(&mut self, KillClients(filter, but): KillClients, _: &mut Self::Context) -> u64 {
+        let clients = self.door.clients.borrow();
+        let meant = |entry: &Rc<Entry>| {
+            let session = entry.session.borrow();
+            !entry.is_peer() && session.id() != but && session.fits(&filter)
+        };
+        let mut killed = 0;
+        for entry in clients.values().filter(|entry| meant(entry)) {
+            if let Some(task) = entry.task.borrow().as_ref() {
+                task.abort();
+                killed += 1;
+            }
+        }
+        self.door.counters.borrow_mut().add(Counter::ConnectionsKilled, killed);
+        killed
     }
 }
 

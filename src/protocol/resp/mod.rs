@@ -5,6 +5,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub mod command;
+pub mod control;
 pub mod decode;
 pub mod encode;
 pub mod info;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::control::{ClientFilter, KillFilter, Pause, Replies};
 use super::info::Sections;
 use super::topology::ClusterAsk;
 use super::value::Value;
@@ -60,6 +61,14 @@ pub enum SessionCommand {
     Consistency(Option<Level>),
     /// `CLUSTER`, as far as it is about members.
     Cluster(ClusterAsk),
+    /// `CLIENT KILL`.
+    ClientKill(KillFilter),
+    /// `CLIENT PAUSE`.
+    ClientPause(Pause),
+    /// `CLIENT UNPAUSE`.
+    ClientUnpause,
+    /// `CLIENT REPLY`.
+    ClientReply(Replies),
 }
 
 /// Arguments of `HELLO`.
@@ -73,13 +82,11 @@ pub struct Hello {
     pub name: Option<Bytes>,
 }
 
-/// Which connections `CLIENT LIST` shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientFilter {
-    /// Every one.
-    All,
-    /// Those with these ids, in this order.
-    Ids(Vec<u64>),
+impl SessionCommand {
+    /// Whether its reply is heard by a client that has said it wants none: from then on it does.
+    pub fn unmutes(&self) -> bool {
+        matches!(self, Self::ClientReply(Replies::On) | Self::Reset)
+    }
 }
 
 /// What a session needs to know of the world to answer.
@@ -110,6 +117,12 @@ pub enum Outcome {
     Clients(ClientFilter),
     /// Answer this of the [`Topology`](super::topology::Topology).
     Cluster(ClusterAsk),
+    /// End these connections and answer how many they were.
+    Kill(KillFilter),
+    /// Hold this node's clients up, or no longer; answer `+OK`.
+    Pause(Option<Pause>),
+    /// Answer nothing.
+    Nothing,
 }
 
 /// A client connection's state.
@@ -127,6 +140,7 @@ pub struct Session {
     created: UnixMs,
     last_active: UnixMs,
     last_command: &'static str,
+    replies: Replies,
 }
 
 impl Session {
@@ -145,6 +159,7 @@ impl Session {
             created: now,
             last_active: now,
             last_command: "NULL",
+            replies: Replies::On,
         }
     }
 
@@ -162,6 +177,21 @@ impl Session {
     pub fn speak(&mut self, wire: Wire, level: Level) {
         self.wire = wire;
         self.level = level;
+    }
+
+    /// Which replies it gets.
+    pub fn replies(&self) -> Replies {
+        self.replies
+    }
+
+    /// Notes that the reply to be skipped was.
+    pub fn skipped(&mut self) {
+        self.replies = Replies::On;
+    }
+
+    /// Whether `CLIENT KILL` means it.
+    pub fn fits(&self, filter: &KillFilter) -> bool {
+        filter.fits(self.id, &self.addr, &self.laddr)
     }
 
     /// The level of its requests.
@@ -190,6 +220,7 @@ impl Session {
             SessionCommand::Auth { user, .. } => authenticate(user.as_deref()),
             SessionCommand::Quit => return Outcome::Close(Value::OK),
             SessionCommand::Reset => {
+                self.replies = Replies::On;
                 self.name = Bytes::new();
                 self.wire = Wire::default();
                 self.level = self.level_default;
@@ -210,12 +241,24 @@ impl Session {
                 Value::Array(vec![part(facts.now_us / 1_000_000), part(facts.now_us % 1_000_000)])
             }
             SessionCommand::Consistency(None) => Value::Bulk(self.level.to_string().into()),
+            SessionCommand::ClientKill(filter) => return Outcome::Kill(filter),
+            SessionCommand::ClientPause(pause) => return Outcome::Pause(Some(pause)),
+            SessionCommand::ClientUnpause => return Outcome::Pause(None),
+            SessionCommand::ClientReply(replies) => return self.reply(replies),
             SessionCommand::Cluster(ask) => return Outcome::Cluster(ask),
             SessionCommand::Consistency(Some(level)) => {
                 self.level = level;
                 Value::OK
             }
         })
+    }
+
+    /// Who wants none does not skip one.
+    fn reply(&mut self, replies: Replies) -> Outcome {
+        if (self.replies, replies) != (Replies::Off, Replies::SkipNext) {
+            self.replies = replies;
+        }
+        if replies == Replies::On { Outcome::Reply(Value::OK) } else { Outcome::Nothing }
     }
 
     /// The connection's line in `CLIENT LIST`, line end included.
@@ -367,6 +410,21 @@ mod tests {
         assert_eq!(reply(&mut session, SessionCommand::Consistency(None)), Value::bulk("all"));
         reply(&mut session, SessionCommand::Reset);
         assert_eq!(session.level(), Level::One);
+    }
+
+    #[test]
+    fn a_client_that_wants_no_replies_does_not_skip_one() {
+        let mut session = session();
+        let facts = Facts { now_us: 0, config: &[] };
+        for (asked, outcome, after) in [
+            (Replies::SkipNext, Outcome::Nothing, Replies::SkipNext),
+            (Replies::Off, Outcome::Nothing, Replies::Off),
+            (Replies::SkipNext, Outcome::Nothing, Replies::Off),
+            (Replies::On, Outcome::Reply(Value::OK), Replies::On),
+        ] {
+            assert_eq!(session.execute(SessionCommand::ClientReply(asked), &facts), outcome);
+            assert_eq!(session.replies(), after);
+        }
     }
 
     #[test]

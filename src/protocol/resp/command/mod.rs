@@ -10,6 +10,7 @@ use crate::base::number::{self, NOT_AN_INTEGER};
 use crate::base::op::{Act, Expiry, Op, SetAnswer, When};
 use crate::protocol::request::Request;
 
+mod client;
 mod cluster;
 mod connection;
 mod deadline;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Context, ErrorText, Parsed, cluster, connection, expiry, integers, keys, server, strings};
+use super::{Context, ErrorText, Parsed, client, cluster, connection, expiry, integers, keys, server, strings};
 use crate::protocol::resp::Args;
 
 /// Makes a request of a command's arguments, whose number and key lengths have been checked. It may take them.
@@ -131,6 +131,11 @@ impl Command {
         range.step_by(step)
     }
 
+    /// Whether it may change keys.
+    pub fn writes(&self) -> bool {
+        self.flags.split(' ').any(|flag| flag == "write")
+    }
+
     /// The subcommand called `name`, in any case.
     pub fn subcommand(&self, name: &[u8]) -> Option<&'static Command> {
         let own = self.name.len() + 1;
@@ -138,7 +143,7 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 7] = [
+const FAMILIES: [&[Command]; 8] = [
     strings::COMMANDS,
     integers::COMMANDS,
     keys::COMMANDS,
@@ -146,6 +151,7 @@ const FAMILIES: [&[Command]; 7] = [
     connection::COMMANDS,
     server::COMMANDS,
     cluster::COMMANDS,
+    client::COMMANDS,
 ];
 
 const COUNT: usize = {

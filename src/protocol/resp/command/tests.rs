@@ -9,8 +9,9 @@ use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::op::{Deadline, ExpireWhen};
 use crate::base::reply::Wire;
 use crate::protocol::request::{ClusterOp, Gather};
+use crate::protocol::resp::control::ClientFilter;
 use crate::protocol::resp::inline;
-use crate::protocol::resp::session::{ClientFilter, Hello};
+use crate::protocol::resp::session::Hello;
 
 mod control;
 

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::base::slot::Slot;
+use crate::protocol::resp::control::{KillFilter, Pause, Replies};
 use crate::protocol::resp::topology::ClusterAsk;
 
 #[test]
@@ -51,6 +52,100 @@ fn errors_about_the_cluster_are_those_of_redis() {
         ("CLUSTER RESET", &by_hand("RESET")),
         ("CLUSTER FORGET x", &by_hand("FORGET")),
     ]);
+}
+
+#[test]
+fn clients_are_killed_paused_and_muted_by_the_arguments_of_redis() {
+    let filter = KillFilter { skip_me: true, ..KillFilter::default() };
+    for (line, expected) in [
+        (
+            "CLIENT KILL 1.2.3.4:5",
+            KillFilter { addr: Some("1.2.3.4:5".into()), by_address: true, ..KillFilter::default() },
+        ),
+        ("CLIENT KILL ID 7 SKIPME no", KillFilter { id: Some(7), skip_me: false, ..filter.clone() }),
+        (
+            "CLIENT KILL ADDR x laddr y",
+            KillFilter { addr: Some("x".into()), laddr: Some("y".into()), ..filter.clone() },
+        ),
+        ("CLIENT KILL TYPE normal USER default", filter.clone()),
+        ("CLIENT KILL TYPE pubsub", KillFilter { nobody: true, ..filter.clone() }),
+        ("CLIENT KILL SKIPME yes", filter.clone()),
+    ] {
+        assert_eq!(session(line), SessionCommand::ClientKill(expected), "{line}");
+    }
+    for (line, timeout_ms, writes_only) in
+        [("CLIENT PAUSE 5", 5, false), ("CLIENT PAUSE 0 write", 0, true), ("CLIENT PAUSE 1 ALL", 1, false)]
+    {
+        assert_eq!(session(line), SessionCommand::ClientPause(Pause { timeout_ms, writes_only }), "{line}");
+    }
+    assert_eq!(session("CLIENT UNPAUSE"), SessionCommand::ClientUnpause);
+    for (line, replies) in
+        [("CLIENT REPLY on", Replies::On), ("CLIENT REPLY OFF", Replies::Off), ("CLIENT REPLY skip", Replies::SkipNext)]
+    {
+        assert_eq!(session(line), SessionCommand::ClientReply(replies), "{line}");
+    }
+    for (line, reply) in [
+        ("CLIENT NO-EVICT on", "+OK\r\n"),
+        ("CLIENT NO-TOUCH off", "+OK\r\n"),
+        ("CLIENT TRACKING off", "+OK\r\n"),
+        ("CLIENT TRACKING off OPTIN OPTOUT", "+OK\r\n"),
+        ("CLIENT GETREDIR", ":-1\r\n"),
+        ("CLIENT UNBLOCK 1", ":0\r\n"),
+        ("CLIENT UNBLOCK 1 error", ":0\r\n"),
+        (
+            "CLIENT TRACKINGINFO",
+            "%3\r\n$5\r\nflags\r\n~1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n",
+        ),
+    ] {
+        assert_eq!(answer(line, Wire::Resp3), reply, "{line}");
+    }
+}
+
+#[test]
+fn errors_about_clients_are_those_of_redis() {
+    let unfit =
+        |name: &str| format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT HELP.");
+    expect_errors(&[
+        ("CLIENT KILL", "ERR wrong number of arguments for 'client|kill' command"),
+        ("CLIENT KILL ID x", "ERR client-id should be greater than 0"),
+        ("CLIENT KILL ID 0", "ERR client-id should be greater than 0"),
+        ("CLIENT KILL ID -1", "ERR client-id should be greater than 0"),
+        ("CLIENT KILL TYPE foo", "ERR Unknown client type 'foo'"),
+        ("CLIENT KILL USER foo", "ERR No such user 'foo'"),
+        ("CLIENT KILL SKIPME maybe", SYNTAX),
+        ("CLIENT KILL FOO x", SYNTAX),
+        ("CLIENT KILL ID 1 FOO", SYNTAX),
+        ("CLIENT PAUSE", "ERR wrong number of arguments for 'client|pause' command"),
+        ("CLIENT PAUSE x", "ERR timeout is not an integer or out of range"),
+        ("CLIENT PAUSE -1", "ERR timeout is negative"),
+        ("CLIENT PAUSE 1 FOO", "ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        ("CLIENT PAUSE 1 ALL x", &unfit("PAUSE")),
+        ("CLIENT UNPAUSE x", "ERR wrong number of arguments for 'client|unpause' command"),
+        ("CLIENT REPLY foo", SYNTAX),
+        ("CLIENT NO-EVICT x", SYNTAX),
+        ("CLIENT TRACKING x", SYNTAX),
+        ("CLIENT TRACKING on foo", SYNTAX),
+        ("CLIENT TRACKING off FOO", SYNTAX),
+        ("CLIENT TRACKING on REDIRECT x", INTEGER),
+        ("CLIENT TRACKING on", "ERR CLIENT TRACKING is not supported: nothing tells clients when keys change"),
+        (
+            "CLIENT CACHING yes",
+            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+        ),
+        ("CLIENT UNBLOCK x", INTEGER),
+        ("CLIENT UNBLOCK 1 FOO", "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
+        ("CLIENT UNBLOCK 1 ERROR x", &unfit("UNBLOCK")),
+        ("CLIENT NO-TOUCH on", "ERR CLIENT NO-TOUCH ON is not supported: every command counts as a use of its keys"),
+    ]);
+}
+
+#[test]
+fn no_command_tells_clients_to_add_up_the_answers_of_all_nodes() {
+    for line in ["dbsize", "keys", "scan", "randomkey", "flushall"] {
+        let info = answer(&format!("COMMAND INFO {line}"), Wire::Resp2);
+        assert!(!info.contains("_policy"), "{info}");
+    }
+    assert!(answer("COMMAND INFO del", Wire::Resp2).contains("request_policy:multi_shard"));
 }
 
 #[test]
