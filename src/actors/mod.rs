@@ -7,6 +7,7 @@ pub mod connection;
 pub mod gossip;
 pub mod handles;
 pub mod latency;
+pub mod live;
 pub mod local;
 pub mod node;
 pub mod process;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::base::counters::Counter;
 use crate::base::limits::{OPS_UNDER_WAY_MAX, OUTPUT_BYTES_CUT, REQUEST_TIMEOUT};
@@ -14,12 +15,13 @@ use crate::protocol::resp::command::{Command, Context, Parsed, parse};
 use crate::protocol::resp::control::{ClientFilter, KillFilter, Replies};
 use crate::protocol::resp::encode::ReplyBuf;
 use crate::protocol::resp::session::{Facts, Outcome, SessionCommand};
+use crate::protocol::resp::slowlog::Told;
 use crate::protocol::resp::value::Value;
 use crate::protocol::resp::{Args, info};
 
 use super::super::router::Batch;
 use super::super::topology;
-use super::{Door, Entry};
+use super::{Door, Entry, observe};
 
 /// Requests waiting to go to the router together, and the commands they came from.
 #[derive(Default)]
@@ -28,9 +30,21 @@ struct Run {
     commands: Vec<&'static Command>,
     /// Of their arguments, wherever those were read to.
     bytes: usize,
+    /// What the slow log tells of them, should they be slow.
+    told: SmallVec<[Told; 1]>,
 }
 
+/// Commands of a batch that the slow log tells of, for all of them took as long. What is not told need not be kept.
+const TOLD_MAX: usize = 8;
+
 impl Run {
+    /// The beginning of a command that may follow, to be kept. Of those that make up most traffic, and are never slow by themselves, one
+    /// stands for all.
+    fn tell(&self, args: &Args) -> Option<Told> {
+        let plain = args[0].len() == 3 && args.len() <= 3;
+        (self.told.is_empty() || !plain && self.told.len() < TOLD_MAX).then(|| Told::of(args))
+    }
+
     /// How many of their operations are under way at a time.
     fn ops(&self) -> usize {
         let ops = |request: &Request| if let Request::Many(_, ops) = request { ops.len() } else { 1 };
@@ -43,12 +57,14 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
     let now = door.now();
     let context = Context { now, value_bytes_max: door.handles.settings.value_bytes_max };
     let mut run = Run::default();
+    let tells = door.handles.live.slower_than().is_some();
     let mut replies = entry.session.borrow().replies();
     // Takes what the client has said it does not want to hear.
     let mut unheard = ReplyBuf::new(out.wire());
     door.counters.borrow_mut().add(Counter::Commands, commands.len() as u64);
     for mut args in commands.drain(..) {
         let bytes: usize = args.iter().map(Bytes::len).sum();
+        let told = if tells { run.tell(&args) } else { None };
         let parsed = parse(&mut args, &context);
         let loud = replies == Replies::On || matches!(&parsed, Ok((_, Parsed::Session(asked))) if asked.unmutes());
         let out = if loud { &mut *out } else { &mut unheard };
@@ -64,15 +80,18 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
                 run.requests.push(request);
                 run.commands.push(command);
                 run.bytes += bytes;
+                run.told.extend(told);
                 entry.session.borrow_mut().note(command.name, now);
             }
             Ok((command, Parsed::Session(asked))) => {
                 flush(door, entry, &mut run, out).await;
                 entry.session.borrow_mut().note(command.name, now);
                 let skips = asked == SessionCommand::ClientReply(Replies::SkipNext);
+                let started = door.handles.clock.monotonic();
                 if !session(door, entry, command, asked, out).await || is_cut(door, entry, out) {
                     return false;
                 }
+                observe::note_slow(door, entry, told.as_slice(), started.elapsed());
                 replies = entry.session.borrow().replies();
                 if skips && replies == Replies::SkipNext {
                     continue;
@@ -119,7 +138,7 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf
         return;
     }
     let ops = run.ops();
-    let Run { requests, commands, bytes } = std::mem::take(run);
+    let Run { requests, commands, bytes, told } = std::mem::take(run);
     let count = requests.len();
     if door.is_stopping() {
         return refuse(door, Counter::Shutdown, STOPPING, count, out);
@@ -138,7 +157,9 @@ async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &mut ReplyBuf
         Ok(replies) => out.append_all(replies),
         Err(_) => refuse(door, Counter::Shutdown, STOPPING, count, out),
     }
-    record(door, &commands, started.elapsed());
+    let took = started.elapsed();
+    record(door, &commands, took);
+    observe::note_slow(door, entry, &told, took);
 }
 
 /// Gives a client up whose replies take too much memory, and the replies with it.
@@ -178,7 +199,8 @@ async fn session(
 ) -> bool {
     let started = door.handles.clock.monotonic();
     let outcome = {
-        let facts = Facts { now_us: door.handles.clock.unix_us(), config: &door.handles.settings.shown };
+        let shown = door.handles.live.shown();
+        let facts = Facts { now_us: door.handles.clock.unix_us(), config: &shown };
         entry.session.borrow_mut().execute(asked, &facts)
     };
     out.set_wire(entry.session.borrow().wire());
@@ -205,6 +227,10 @@ async fn session(
             out.push_value(&Value::OK);
         }
         Outcome::Kill(filter) => open = kill(door, entry, &filter, out).await,
+        Outcome::Change(changes) => out.push_value(&observe::change(door, &changes).await),
+        Outcome::ResetStatistics => out.push_value(&observe::reset_statistics(door).await),
+        Outcome::SlowLog(ask) => out.push_value(&observe::slow_log(door, ask).await),
+        Outcome::Histograms(names) => out.push_value(&observe::histograms(door, &names).await),
         Outcome::Cluster(ask) => out.push_value(&topology::answer(&door.handles, ask).await),
     }
     if out.kind(before) == Some(ReplyKind::Error) {

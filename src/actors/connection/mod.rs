@@ -8,6 +8,7 @@ mod answers;
 mod execute;
 mod fit;
 mod native;
+mod observe;
 mod pause;
 mod peer;
 mod resp;
@@ -35,6 +36,7 @@ use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
 use crate::protocol::resp::control::KillFilter;
 use crate::protocol::resp::session::Session;
+use crate::protocol::resp::slowlog::SlowLog;
 
 use super::admission::{Admission, Budget};
 use super::handles::Handles;
@@ -127,6 +129,7 @@ struct Door {
     budget: Rc<Budget>,
     counters: RefCell<Counters>,
     latencies: RefCell<Latencies>,
+    slow: RefCell<SlowLog>,
     clients: RefCell<BTreeMap<u64, Rc<Entry>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -165,6 +168,7 @@ impl Connections {
             budget: Rc::new(Budget::new(CONNECTIONS_BYTES_MAX)),
             counters: RefCell::default(),
             latencies: RefCell::default(),
+            slow: RefCell::default(),
             clients: RefCell::default(),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
@@ -178,7 +182,7 @@ impl Connections {
 fn look(door: &Door) {
     let now = door.handles.clock.monotonic();
     let pressed = door.budget.is_used_up();
-    let idle_max = door.handles.settings.client_timeout;
+    let idle_max = door.handles.live.client_timeout_ms();
     for entry in door.clients.borrow().values() {
         let pressed = pressed && entry.is_counted.get();
         let stall_max = if pressed { CLIENT_STALL_PRESSED } else { CLIENT_STALL_TIMEOUT };
@@ -187,7 +191,7 @@ fn look(door: &Door) {
         let late = match waits.map_or_else(|| entry.waits.get(), |since| Waits::Stalled { since }) {
             Waits::Us => None,
             Waits::Idle => {
-                let idle = idle_max.is_some_and(|max| u128::from(idle_ms) > max.as_millis()) && !entry.is_peer();
+                let idle = idle_max.is_some_and(|max| idle_ms > max) && !entry.is_peer();
                 idle.then_some(Counter::ConnectionsIdle)
             }
             Waits::Request { since, bytes } => {

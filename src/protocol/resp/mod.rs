@@ -13,6 +13,8 @@ mod inline;
 pub mod number;
 pub mod read;
 pub mod session;
+pub mod settings;
+pub mod slowlog;
 pub mod topology;
 pub mod value;
 

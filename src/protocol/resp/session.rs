@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::control::{ClientFilter, KillFilter, Pause, Replies};
 use super::info::Sections;
+use super::settings::{self, Change};
+use super::slowlog::SlowAsk;
 use super::topology::ClusterAsk;
 use super::value::Value;
-use crate::base::glob;
 use crate::base::hlc::UnixMs;
 use crate::base::level::Level;
 use crate::base::reply::Wire;
@@ -69,6 +70,14 @@ pub enum SessionCommand {
     ClientUnpause,
     /// `CLIENT REPLY`.
     ClientReply(Replies),
+    /// `CONFIG SET` of these names and values.
+    ConfigSet(Vec<(Bytes, Bytes)>),
+    /// `CONFIG RESETSTAT`.
+    ResetStatistics,
+    /// `SLOWLOG`.
+    SlowLog(SlowAsk),
+    /// `LATENCY HISTOGRAM` of these commands, or of all.
+    Histograms(Vec<Bytes>),
 }
 
 /// Arguments of `HELLO`.
@@ -123,6 +132,14 @@ pub enum Outcome {
     Pause(Option<Pause>),
     /// Answer nothing.
     Nothing,
+    /// Make these changes to the settings and answer `+OK`.
+    Change(Vec<Change>),
+    /// Let `INFO` count from now on and answer `+OK`.
+    ResetStatistics,
+    /// Answer from the slow log.
+    SlowLog(SlowAsk),
+    /// Answer the latencies of these commands, or of all.
+    Histograms(Vec<Bytes>),
 }
 
 /// A client connection's state.
@@ -199,6 +216,11 @@ impl Session {
         self.level
     }
 
+    /// Its client's address and what that calls itself, for the slow log.
+    pub fn client(&self) -> (String, Bytes) {
+        (self.addr.clone(), self.name.clone())
+    }
+
     /// When it last sent a command.
     pub fn last_active(&self) -> UnixMs {
         self.last_active
@@ -235,12 +257,19 @@ impl Session {
             SessionCommand::ClientInfo => Value::Verbatim(self.line(facts.now()).into()),
             SessionCommand::ClientList(filter) => return Outcome::Clients(filter),
             SessionCommand::Info(names) => return Outcome::Info(Sections::named(&names)),
-            SessionCommand::ConfigGet(patterns) => config(&patterns, facts.config),
+            SessionCommand::ConfigGet(patterns) => settings::matching(&patterns, facts.config),
             SessionCommand::Time => {
                 let part = |number: u64| Value::Bulk(number.to_string().into());
                 Value::Array(vec![part(facts.now_us / 1_000_000), part(facts.now_us % 1_000_000)])
             }
             SessionCommand::Consistency(None) => Value::Bulk(self.level.to_string().into()),
+            SessionCommand::ConfigSet(pairs) => match settings::changes(&pairs, facts.config) {
+                Ok(changes) => return Outcome::Change(changes),
+                Err(error) => error,
+            },
+            SessionCommand::ResetStatistics => return Outcome::ResetStatistics,
+            SessionCommand::SlowLog(ask) => return Outcome::SlowLog(ask),
+            SessionCommand::Histograms(names) => return Outcome::Histograms(names),
             SessionCommand::ClientKill(filter) => return Outcome::Kill(filter),
             SessionCommand::ClientPause(pause) => return Outcome::Pause(Some(pause)),
             SessionCommand::ClientUnpause => return Outcome::Pause(None),
@@ -331,25 +360,6 @@ fn authenticate(user: Option<&[u8]>) -> Value {
         Some(DEFAULT_USER) => Value::OK,
         Some(_) => Value::error("WRONGPASS invalid username-password pair or user is disabled."),
     }
-}
-
-/// The settings whose names match. A plain name is answered as it was asked, as in Redis.
-fn config(patterns: &[Bytes], settings: &[(String, String)]) -> Value {
-    let mut found: Vec<(Value, Value)> = Vec::new();
-    let mut seen = vec![false; settings.len()];
-    for pattern in patterns {
-        let lower = pattern.to_ascii_lowercase();
-        let is_glob = pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-        for ((name, setting), seen) in settings.iter().zip(&mut seen) {
-            let fits = if is_glob { glob::matches(&lower, name.as_bytes()) } else { lower == name.as_bytes() };
-            if fits && !*seen {
-                *seen = true;
-                let shown = if is_glob { name.clone().into() } else { pattern.clone() };
-                found.push((Value::Bulk(shown), Value::Bulk(setting.clone().into())));
-            }
-        }
-    }
-    Value::Map(found)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod expiry;
 mod integers;
 pub mod introspect;
 mod keys;
+mod observe;
 mod server;
 mod strings;
 mod table;

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
-use super::{Context, ErrorText, Parsed, client, cluster, connection, expiry, integers, keys, server, strings};
+use super::{
+    Context, ErrorText, Parsed, client, cluster, connection, expiry, integers, keys, observe, server, strings,
+};
 use crate::protocol::resp::Args;
 
 /// Makes a request of a command's arguments, whose number and key lengths have been checked. It may take them.
@@ -143,7 +145,7 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 8] = [
+const FAMILIES: [&[Command]; 9] = [
     strings::COMMANDS,
     integers::COMMANDS,
     keys::COMMANDS,
@@ -152,6 +154,7 @@ const FAMILIES: [&[Command]; 8] = [
     server::COMMANDS,
     cluster::COMMANDS,
     client::COMMANDS,
+    observe::COMMANDS,
 ];
 
 const COUNT: usize = {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::base::slot::Slot;
 use crate::protocol::resp::control::{KillFilter, Pause, Replies};
+use crate::protocol::resp::slowlog::SlowAsk;
 use crate::protocol::resp::topology::ClusterAsk;
 
 #[test]
@@ -162,6 +163,65 @@ fn keys_are_told_with_their_flags() {
         ("COMMAND GETKEYSANDFLAGS get", "ERR wrong number of arguments for 'command|getkeysandflags' command"),
         ("COMMAND LIST FILTERBY FOO x", SYNTAX),
         ("COMMAND LIST x y z", SYNTAX),
+    ]);
+}
+
+#[test]
+fn what_is_observed_is_asked_for_as_in_redis() {
+    for (line, ask) in [
+        ("SLOWLOG GET", SlowAsk::Entries(10)),
+        ("SLOWLOG GET -1", SlowAsk::Entries(usize::MAX)),
+        ("slowlog get 3", SlowAsk::Entries(3)),
+        ("SLOWLOG LEN", SlowAsk::Len),
+        ("SLOWLOG RESET", SlowAsk::Reset),
+    ] {
+        assert_eq!(session(line), SessionCommand::SlowLog(ask), "{line}");
+    }
+    assert_eq!(session("LATENCY HISTOGRAM get set"), SessionCommand::Histograms(vec!["get".into(), "set".into()]));
+    let pairs = vec![("a".into(), "b".into()), ("c".into(), "d".into())];
+    assert_eq!(session("CONFIG SET a b c d"), SessionCommand::ConfigSet(pairs));
+    assert_eq!(session("CONFIG RESETSTAT"), SessionCommand::ResetStatistics);
+    for (line, reply) in [
+        ("LATENCY LATEST", "*0\r\n"),
+        ("LATENCY HISTORY x", "*0\r\n"),
+        ("LATENCY RESET a b", ":0\r\n"),
+        ("SWAPDB 0 0", "+OK\r\n"),
+    ] {
+        assert_eq!(answer(line, Wire::Resp2), reply, "{line}");
+    }
+}
+
+#[test]
+fn refusals_of_what_is_observed_and_of_other_databases_are_those_of_redis() {
+    let no_debug = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local \
+                    connection, otherwise you need to set this option in the configuration file, and then restart the server.";
+    let count = "ERR count should be greater than or equal to -1";
+    let range = "ERR DB index is out of range";
+    expect_errors(&[
+        ("SLOWLOG", "ERR wrong number of arguments for 'slowlog' command"),
+        ("SLOWLOG GET x", count),
+        ("SLOWLOG GET -2", count),
+        ("SLOWLOG GET 99999999999999999999", count),
+        ("SLOWLOG GET 1 2", "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP."),
+        ("SLOWLOG LEN x", "ERR wrong number of arguments for 'slowlog|len' command"),
+        ("LATENCY", "ERR wrong number of arguments for 'latency' command"),
+        ("LATENCY GRAPH", "ERR wrong number of arguments for 'latency|graph' command"),
+        ("LATENCY GRAPH foo", "ERR No samples available for event 'foo'"),
+        ("CONFIG SET a", "ERR wrong number of arguments for 'config|set' command"),
+        ("CONFIG SET a b c", SYNTAX),
+        ("CONFIG REWRITE", "ERR The server is running without a config file"),
+        ("DEBUG", "ERR wrong number of arguments for 'debug' command"),
+        ("DEBUG SLEEP 0", no_debug),
+        ("DEBUG HELP", no_debug),
+        ("SELECT 1", range),
+        ("SWAPDB 0 1", range),
+        ("SWAPDB 0 -1", range),
+        ("SWAPDB x 0", "ERR invalid first DB index"),
+        ("SWAPDB 0 99999999999", "ERR invalid second DB index"),
+        ("MOVE k 0", "ERR source and destination objects are the same"),
+        ("MOVE k 1", range),
+        ("MOVE k x", INTEGER),
+        ("MOVE k 99999999999", "ERR value is out of range, value must between -2147483648 and 2147483647"),
     ]);
 }
 
