@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use running::{DEADLINE, Node, connect, harm, parse_metrics, refused, tell, until};
 use serde_json::Value as Json;
+use trellis::base::id::NodeId;
 use trellis::base::slot::Slot;
 
 /// What a supervisor grants a node to stop.
@@ -317,6 +318,25 @@ fn unknown_pages_and_actions_are_json_errors() {
         let error = &body["error"];
         assert!(error["code"].is_string() && error["message"].is_string() && error["applied"] == "no", "{body}");
     }
+}
+
+#[test]
+fn a_node_alone_tells_cluster_clients_that_it_serves_every_slot() {
+    let node = Node::start(&["0", "--node-id", "a"]);
+    until("ready", || (node.http("GET", "/health/ready").0 == 200).then_some(()));
+    let (host, port) = node.main.rsplit_once(':').expect("an address");
+    let id = "a".parse::<NodeId>().expect("a name").cluster_id();
+    let slots =
+        format!("*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n${}\r\n{host}\r\n:{port}\r\n$40\r\n{id}\r\n*0\r\n", host.len());
+    assert_eq!(tell(&node.main, "CLUSTER SLOTS\r\n", 11), slots);
+    let line = tell(&node.main, "CLUSTER NODES\r\n", 2);
+    let line = line.lines().nth(1).expect("a node");
+    assert!(line.starts_with(&format!("{id} {host}:{port}@{port} myself,master - 0 0 ")), "{line}");
+    assert!(line.ends_with(" connected 0-16383"), "{line}");
+    assert!(tell(&node.main, "CLUSTER INFO\r\n", 2).ends_with("cluster_state:ok\r\n"));
+    let keys = "MSET {t}1 x {t}2 y\r\nCLUSTER KEYSLOT t\r\n";
+    let slot = tell(&node.main, keys, 2).lines().nth(1).expect("a slot")[1..].to_owned();
+    assert_eq!(tell(&node.main, &format!("CLUSTER COUNTKEYSINSLOT {slot}\r\n"), 1), ":2\r\n");
 }
 
 #[test]

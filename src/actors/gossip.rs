@@ -160,6 +160,7 @@ impl GossipActor {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, bytes } => {
+                self.counters.inc(Counter::DatagramsSent);
                 let _ = self.outgoing.send((to, bytes));
             }
             Effect::SeedsMet => self.ring.do_send(SeedsMet),

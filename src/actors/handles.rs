@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use actix::Addr;
 
 use crate::base::level::Level;
+use crate::protocol::resp::control::KillFilter;
 
 use super::clock::Clock;
-use super::connection::{Census, Connections, ListClients};
+use super::connection::{Census, Connections, KillClients, ListClients};
 use super::gossip::GossipActor;
+use super::live::Live;
 use super::local::Local;
 use super::replication::Identity;
 use super::report::{self, Report};
@@ -26,20 +27,12 @@ pub struct Settings {
     pub value_bytes_max: usize,
     /// Most clients.
     pub connections_max: usize,
-    /// Clients that say nothing for this long are closed; `None` never.
-    pub client_timeout: Option<Duration>,
     /// Level of a new connection.
     pub consistency: Level,
     /// The Unix socket, if there is one.
     pub unix: Option<PathBuf>,
     /// The port clients use.
     pub port: u16,
-    /// Budget of the store; 0 is none.
-    pub memory_bytes_max: u64,
-    /// Whether the least recently used goes at the budget.
-    pub evicts: bool,
-    /// Settings as `CONFIG GET` shows them.
-    pub shown: Vec<(String, String)>,
 }
 
 /// How to reach everything.
@@ -49,6 +42,8 @@ pub struct Handles {
     pub identity: Identity,
     /// What it was told.
     pub settings: Arc<Settings>,
+    /// What of that can change.
+    pub live: Arc<Live>,
     /// Its clock.
     pub clock: Clock,
     /// The picture of the cluster.
@@ -79,6 +74,12 @@ impl Handles {
     pub async fn clients(&self) -> Vec<(u64, String)> {
         let connections = self.connections.get().map_or(&[][..], Vec::as_slice);
         report::ask(connections, || ListClients).await.into_iter().flatten().collect()
+    }
+
+    /// Ends the connections of clients that fit, but not that of the client with the id `but`; how many there were.
+    pub async fn kill_clients(&self, filter: &KillFilter, but: u64) -> u64 {
+        let connections = self.connections.get().map_or(&[][..], Vec::as_slice);
+        report::ask(connections, || KillClients(filter.clone(), but)).await.into_iter().sum()
     }
 
     /// A page of the admin endpoint, or a change (`POST` and a path): HTTP status and JSON.

@@ -32,6 +32,16 @@ impl Histogram {
         self.sum_us += other.sum_us;
     }
 
+    /// What came after `before`, an earlier state of these counts.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = *self;
+        for (mine, theirs) in since.buckets.iter_mut().zip(before.buckets) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        since.sum_us = since.sum_us.saturating_sub(before.sum_us);
+        since
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

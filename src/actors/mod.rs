@@ -7,6 +7,7 @@ pub mod connection;
 pub mod gossip;
 pub mod handles;
 pub mod latency;
+pub mod live;
 pub mod local;
 pub mod node;
 pub mod process;
@@ -16,6 +17,7 @@ pub mod ring;
 pub mod router;
 pub mod store;
 pub mod sync;
+pub mod topology;
 pub mod views;
 
 /// Messages an actor's mailbox takes before its senders are parked. It is no bound (see ADR 1); what is in flight is bounded at the door.

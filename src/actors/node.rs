@@ -29,6 +29,7 @@ use super::clock::Clock;
 use super::connection::{Accepted, Census, Connections};
 use super::gossip::{GossipActor, SayGoodbye};
 use super::handles::{Handles, Settings};
+use super::live::Live;
 use super::local::Local;
 use super::replication::{Identity, Replication, ReportTo, ViewChanged};
 use super::report;
@@ -175,6 +176,7 @@ pub async fn start(
     let handles = Handles {
         identity,
         settings: Arc::new(settings(config, address)),
+        live: Arc::new(live(config, address)),
         clock: world.clock,
         view,
         local,
@@ -299,31 +301,31 @@ fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Op
 }
 
 fn settings(config: &Config, address: SocketAddr) -> Settings {
-    let evicts = config.eviction == Eviction::Lru;
-    let shown = [
-        ("appendonly", "no".to_owned()),
-        ("bind", config.host.to_string()),
-        ("databases", "1".to_owned()),
-        ("maxclients", config.connections_max.to_string()),
-        ("maxmemory", config.memory_bytes_max.unwrap_or(0).to_string()),
-        ("maxmemory-policy", if evicts { "allkeys-lru" } else { "noeviction" }.to_owned()),
-        ("port", address.port().to_string()),
-        ("proto-max-bulk-len", config.value_bytes_max.to_string()),
-        ("save", String::new()),
-        ("timeout", config.client_timeout.map_or(0, |timeout| timeout.as_secs()).to_string()),
-        ("unixsocket", config.unix.as_ref().map_or_else(String::new, |path| path.display().to_string())),
-    ];
     Settings {
         value_bytes_max: config.value_bytes_max,
         connections_max: config.connections_max,
-        client_timeout: config.client_timeout,
         consistency: config.consistency,
         unix: config.unix.clone(),
         port: address.port(),
-        memory_bytes_max: config.memory_bytes_max.unwrap_or(0),
-        evicts,
-        shown: shown.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     }
+}
+
+/// What can change, and everything as `CONFIG GET` shows it.
+fn live(config: &Config, address: SocketAddr) -> Live {
+    let fixed = [
+        ("appendonly", "no".to_owned()),
+        ("bind", config.host.to_string()),
+        ("databases", "1".to_owned()),
+        ("latency-monitor-threshold", "0".to_owned()),
+        ("maxclients", config.connections_max.to_string()),
+        ("port", address.port().to_string()),
+        ("proto-max-bulk-len", config.value_bytes_max.to_string()),
+        ("save", String::new()),
+        ("unixsocket", config.unix.as_ref().map_or_else(String::new, |path| path.display().to_string())),
+    ];
+    let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let evicts = config.eviction == Eviction::Lru;
+    Live::new(config.client_timeout, config.memory_bytes_max.unwrap_or(0), evicts, fixed)
 }
 
 /// Tells an actor of every new view.

@@ -127,7 +127,9 @@ impl Report {
 
     /// What `INFO` shows of it.
     pub fn info(&self, handles: &Handles) -> InfoFacts {
-        let count = |counter| self.counters.count(counter);
+        let (live, baseline) = (&handles.live, handles.live.baseline());
+        let counters = self.counters.since(&baseline.counters);
+        let count = |counter| counters.count(counter);
         let alive = self.view.peers().filter(|(_, peer)| peer.liveness == Liveness::Alive).count() as u64;
         let process = super::process::usage();
         InfoFacts {
@@ -147,13 +149,13 @@ impl Report {
             used_memory_rss: process.resident_bytes,
             used_memory_rss_peak: process.resident_bytes_max,
             total_system_memory: process.system_bytes,
-            maxmemory: handles.settings.memory_bytes_max,
-            maxmemory_policy: if handles.settings.evicts { "allkeys-lru" } else { "noeviction" },
+            maxmemory: live.memory_bytes_max(),
+            maxmemory_policy: if live.evicts() { "allkeys-lru" } else { "noeviction" },
             total_connections_received: count(Counter::ConnectionsAccepted),
             total_commands_processed: count(Counter::Commands),
             instantaneous_ops_per_sec: 0,
-            total_net_input_bytes: self.connections.bytes_in,
-            total_net_output_bytes: self.connections.bytes_out,
+            total_net_input_bytes: self.connections.bytes_in.saturating_sub(baseline.bytes_in),
+            total_net_output_bytes: self.connections.bytes_out.saturating_sub(baseline.bytes_out),
             rejected_connections: count(Counter::ConnectionsRefused),
             expired_keys: count(Counter::Expired),
             evicted_keys: count(Counter::Evicted),
@@ -202,7 +204,7 @@ fn add_replications(stats: impl Iterator<Item = ReplicationStats>, counters: &mu
     stats.fold(ReplicationStats::default(), |mut sum, stats| {
         counters.merge(&stats.counters);
         sum.outbox_bytes += stats.outbox_bytes;
-        sum.links += stats.links;
+        sum.links.extend(stats.links);
         sum.calls += stats.calls;
         sum
     })

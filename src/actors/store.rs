@@ -300,6 +300,14 @@ impl Handler<Count> for StoreActor {
     }
 }
 
+impl Handler<SetBudget> for StoreActor {
+    type Result = ();
+
+    fn handle(&mut self, budget: SetBudget, _: &mut Self::Context) {
+        self.core.set_budget(budget.bytes_max, budget.evict);
+    }
+}
+
 impl Handler<Keys> for StoreActor {
     type Result = Vec<Bytes>;
 

@@ -137,6 +137,10 @@ counters! {
     MembershipPullsPutOff => "membership_pulls_put_off",
     /// Log lines dropped because nobody read them or they could not be written.
     LogLinesDropped => "log_lines_dropped",
+    /// Datagrams handed to the network stack.
+    DatagramsSent => "gossip_datagrams_sent",
+    /// Connections closed by `CLIENT KILL`.
+    ConnectionsKilled => "connections_closed_killed",
 }
 
 /// One owner's counts.
@@ -165,6 +169,15 @@ impl Counters {
         self.0[counter as usize]
     }
 
+    /// What was counted after `before`, an earlier state of these counts; nothing where an owner was not asked.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = self.clone();
+        for (mine, theirs) in since.0.iter_mut().zip(before.0) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        since
+    }
+
     /// Adds another owner's counts to these.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
@@ -185,6 +198,9 @@ mod tests {
         b.inc(Counter::Hits);
         a.merge(&b);
         assert_eq!((a.count(Counter::Busy), a.count(Counter::Hits)), (3, 1));
+        let since = a.since(&b);
+        assert_eq!((since.count(Counter::Busy), since.count(Counter::Hits)), (1, 0));
+        assert_eq!(b.since(&a).count(Counter::Busy), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 /// Longest node id or cluster name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -87,6 +87,12 @@ impl NodeId {
         bytes.extend_from_slice(&incarnation.to_le_bytes());
         xxh3_64(&bytes) as u32
     }
+
+    /// This id as clients of Redis Cluster expect one: 40 hexadecimal digits, always the same for the same id (XXH3, 128 bits and 32 more).
+    pub fn cluster_id(&self) -> String {
+        let bytes = self.0.as_bytes();
+        format!("{:032x}{:08x}", xxh3_128(bytes), xxh3_64_with_seed(bytes, u64::from(u32::MAX)) as u32)
+    }
 }
 
 impl ClusterName {
@@ -116,6 +122,15 @@ mod tests {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
         }
         assert_eq!("node-1.a_b".parse::<NodeId>().unwrap().as_str(), "node-1.a_b");
+    }
+
+    #[test]
+    fn the_id_told_to_cluster_clients_is_stable_and_of_forty_digits() {
+        let told = |name: &str| name.parse::<NodeId>().unwrap().cluster_id();
+        assert_eq!(told("a").len(), 40);
+        assert!(told("node-1").bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert_eq!(told("node-1"), told("node-1"));
+        assert_ne!(told("node-1"), told("node-2"));
     }
 
     #[test]

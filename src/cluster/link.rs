@@ -65,6 +65,11 @@ impl Link {
         matches!(self.phase, Phase::Open { .. })
     }
 
+    /// When the peer greeted, if it has.
+    pub fn opened_at(&self) -> Option<Moment> {
+        if let Phase::Open { at, .. } = self.phase { Some(at) } else { None }
+    }
+
     /// Whether the peer has been silent for too long and has not been heard since.
     pub fn is_stalled(&self) -> bool {
         self.stalled

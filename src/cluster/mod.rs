@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod partition_set;
 pub mod placement;
 pub mod ring;
+pub mod slots;
 #[cfg(test)]
 pub(crate) mod specimen;
 pub mod survey;

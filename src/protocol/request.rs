@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::base::op::{BitOp, Op};
-use crate::base::slot::Partition;
+use crate::base::slot::{Partition, Slot};
 
 /// A request the router answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,5 +166,14 @@ pub enum ClusterOp {
         replicas: i64,
         /// Longest wait.
         timeout_ms: u64,
+    },
+    /// How many keys there are in a slot.
+    CountInSlot(Slot),
+    /// Keys of a slot.
+    KeysInSlot {
+        /// Which.
+        slot: Slot,
+        /// At most so many.
+        count: u64,
     },
 }

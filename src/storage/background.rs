@@ -1,6 +1,7 @@
 //! Work on whole partitions and between requests: flushing, dropping, collecting tombstones, sweeping what has expired, freeing what was
 //! dropped. A turn is bounded; what it leaves is for the next. Never changes what a key's value is. Tested in `tests`.
 
+use super::eviction::Place;
 use super::segment::{Segment, Tally};
 use super::store::{Applied, Store};
 use crate::base::counters::Counter;
@@ -16,6 +17,8 @@ const DIGESTS_PER_TURN: usize = 2;
 const TURN_PAUSE_MS: u64 = 1;
 /// Values a turn removes at most: with the cache misses of each, half a millisecond.
 const EXPIRED_PER_TURN: usize = 500;
+/// Entries a turn evicts for a smaller budget: some hundred microseconds.
+const EVICTED_PER_TURN: usize = 500;
 /// A sweep looks at every key of a segment, so it waits until that pays: a millisecond for every two keys, up to this.
 const SWEEP_DELAY_MS_MAX: u64 = 500;
 
@@ -108,13 +111,41 @@ impl Store {
         self.tables[index].collect(up_to, &mut self.tally)
     }
 
+    /// Changes the budget (0 for no limit) and what happens at it. A smaller one is come down to by turns: no write has to wait for all
+    /// that must go.
+    pub fn set_budget(&mut self, bytes_max: usize, evict: bool) {
+        self.config.evict = evict;
+        self.budget = bytes_max;
+        self.config.memory_bytes_max = if self.evicting_for(bytes_max) { self.memory_bytes() } else { bytes_max };
+    }
+
+    fn evicting_for(&self, budget: usize) -> bool {
+        self.config.evict && budget > 0 && self.memory_bytes() > budget
+    }
+
+    /// Evicts some of what is above the budget. Whether there is more.
+    fn shrink(&mut self) -> bool {
+        if self.config.memory_bytes_max == self.budget {
+            return false;
+        }
+        for _ in 0..EVICTED_PER_TURN {
+            if !self.evicting_for(self.budget) || !self.evict_one(Place::NOWHERE) {
+                self.config.memory_bytes_max = self.budget;
+                return false;
+            }
+        }
+        self.config.memory_bytes_max = self.budget.max(self.memory_bytes());
+        true
+    }
+
     /// Does a bounded amount of background work.
     pub fn turn(&mut self, now: UnixMs) -> Turn {
         self.free_slice(FREE_ENTRIES_PER_TURN);
         self.watched.turn(now);
         let unbuilt = self.build_digests();
+        let shrinks = self.shrink();
         let mut turn = self.sweep(now);
-        if unbuilt || !self.dying.is_empty() {
+        if unbuilt || shrinks || !self.dying.is_empty() {
             let soon = now + TURN_PAUSE_MS;
             turn.next = Some(turn.next.map_or(soon, |next| next.min(soon)));
         }

@@ -58,6 +58,11 @@ pub(super) struct Place {
     pub(super) slot: usize,
 }
 
+impl Place {
+    /// Where nothing lies.
+    pub(super) const NOWHERE: Self = Self { table: usize::MAX, segment: 0, slot: 0 };
+}
+
 /// A place, and the stamp by which to know later whether what lies there is still as old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {

@@ -80,6 +80,8 @@ pub struct Store {
     pub(super) hash: KeyHash,
     uses: UseClock,
     evictor: Evictor,
+    /// What `config.memory_bytes_max` is to become; above that while entries are evicted for it by turns.
+    pub(super) budget: usize,
     /// Segments given up, to be freed in slices, and what they take.
     pub(super) dying: Vec<Segment>,
     pub(super) dying_tally: Tally,
@@ -116,6 +118,7 @@ impl Store {
             hash,
             uses: UseClock::default(),
             evictor: Evictor::new(config.hash_seed),
+            budget: config.memory_bytes_max,
             dying: Vec::new(),
             dying_tally: Tally::default(),
             replicated: false,
@@ -347,11 +350,18 @@ impl Store {
                 continue;
             }
             let Some((segment, slot)) = self.tables[table].locate(key) else { break };
-            let spared = Place { table, segment, slot };
-            let Some(oldest) = self.evictor.next(&self.tables, self.uses.now(), spared) else { break };
-            self.tables[oldest.table].evict((oldest.segment, oldest.slot), &mut self.tally);
-            self.counters.inc(Counter::Evicted);
+            if !self.evict_one(Place { table, segment, slot }) {
+                break;
+            }
         }
+    }
+
+    /// Evicts one entry, but not that at `spared`. False if there is none.
+    pub(super) fn evict_one(&mut self, spared: Place) -> bool {
+        let Some(oldest) = self.evictor.next(&self.tables, self.uses.now(), spared) else { return false };
+        self.tables[oldest.table].evict((oldest.segment, oldest.slot), &mut self.tally);
+        self.counters.inc(Counter::Evicted);
+        true
     }
 
     /// Bytes taken by entries, tombstones, their tables, and what is being freed.

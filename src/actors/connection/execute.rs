@@ -2,21 +2,27 @@
 //! router, in order. Never reads or writes a socket.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::base::counters::Counter;
 use crate::base::limits::{OPS_UNDER_WAY_MAX, OUTPUT_BYTES_CUT, REQUEST_TIMEOUT};
 use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink, STOPPING};
 use crate::protocol::request::Request;
 use crate::protocol::resp::command::{Command, Context, Parsed, parse};
+use crate::protocol::resp::control::{ClientFilter, KillFilter, Replies};
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::protocol::resp::session::{ClientFilter, Facts, Outcome, SessionCommand};
+use crate::protocol::resp::session::{Facts, Outcome, SessionCommand};
+use crate::protocol::resp::slowlog::Told;
 use crate::protocol::resp::value::Value;
 use crate::protocol::resp::{Args, info};
 
 use super::super::router::Batch;
-use super::{Door, Entry, transaction};
+use super::super::topology;
+use super::transaction::{self, Incoming};
+use super::{Door, Entry, observe};
 
 /// Requests waiting to go to the router together, and the commands they came from.
 #[derive(Default)]
@@ -27,9 +33,21 @@ pub(super) struct Run {
     pub(super) bytes: usize,
     /// They are a transaction on keys of one partition.
     pub(super) together: bool,
+    /// What the slow log tells of them, should they be slow.
+    pub(super) told: SmallVec<[Told; 1]>,
 }
 
+/// Commands of a batch that the slow log tells of, for all of them took as long. What is not told need not be kept.
+const TOLD_MAX: usize = 8;
+
 impl Run {
+    /// The beginning of a command that may follow, to be kept. Of those that make up most traffic, and are never slow by themselves, one
+    /// stands for all.
+    fn tell(&self, args: &Args) -> Option<Told> {
+        let plain = args[0].len() == 3 && args.len() <= 3;
+        (self.told.is_empty() || !plain && self.told.len() < TOLD_MAX).then(|| Told::of(args))
+    }
+
     /// How many of their operations are under way at a time.
     fn ops(&self) -> usize {
         self.requests.iter().map(Request::ops).sum::<usize>().min(OPS_UNDER_WAY_MAX)
@@ -41,47 +59,116 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
     let now = door.now();
     let context = Context { now, value_bytes_max: door.handles.settings.value_bytes_max };
     let mut run = Run::default();
+    let tells = door.handles.live.slower_than().is_some();
+    let mut replies = entry.session.borrow().replies();
+    // Takes what the client has said it does not want to hear.
+    let mut unheard = ReplyBuf::new(out.wire());
     door.counters.borrow_mut().add(Counter::Commands, commands.len() as u64);
     for mut args in commands.drain(..) {
         let bytes: usize = args.iter().map(Bytes::len).sum();
-        let mut parsed = parse(&mut args, &context);
-        if entry.transaction.borrow().is_open() {
-            match transaction::queue(door, entry, parsed, bytes, out) {
-                Some(at_once) => parsed = at_once,
-                None => continue,
-            }
+        let told = if tells { run.tell(&args) } else { None };
+        let parsed = parse(&mut args, &context);
+        let out = if replies == Replies::On || unmutes(entry, &parsed) { &mut *out } else { &mut unheard };
+        if door.handles.census.pausing.is_set()
+            && let Ok((command, _)) = &parsed
+            && is_held(door, entry, command)
+        {
+            flush(door, entry, &mut run, out).await;
+            wait_out(door, entry, command).await;
         }
-        match parsed {
-            Ok((command, Parsed::Request(request))) => {
+        let is_open = entry.transaction.borrow().is_open();
+        let at_once = if is_open { transaction::queue(door, entry, parsed, bytes, out) } else { Some(parsed) };
+        match at_once {
+            None => {}
+            Some(Ok((command, Parsed::Request(request)))) => {
                 run.requests.push(request);
                 run.commands.push(command);
                 run.bytes += bytes;
+                run.told.extend(told);
                 entry.session.borrow_mut().note(command.name, now);
             }
-            Ok((command, Parsed::Session(asked))) => {
+            Some(Ok((command, asked))) => {
                 flush(door, entry, &mut run, out).await;
                 entry.session.borrow_mut().note(command.name, now);
-                if !session(door, entry, command, asked, out).await || is_cut(door, entry, out) {
+                let skips = skips_next(&asked, replies);
+                let started = door.handles.clock.monotonic();
+                if !itself(door, entry, command, asked, out).await || is_cut(door, entry, out) {
                     return false;
                 }
-            }
-            Ok((command, Parsed::Transaction(asked))) => {
-                flush(door, entry, &mut run, out).await;
-                entry.session.borrow_mut().note(command.name, now);
-                if !transaction::execute(door, entry, command, asked, out).await || is_cut(door, entry, out) {
-                    return false;
+                observe::note_slow(door, entry, told.as_slice(), started.elapsed());
+                replies = entry.session.borrow().replies();
+                if skips && replies == Replies::SkipNext {
+                    continue;
                 }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 flush(door, entry, &mut run, out).await;
                 door.count(Counter::CommandErrors);
                 transaction::refused(entry, &error);
                 out.push_value(&error.reply());
             }
         }
+        if replies != Replies::On {
+            flush(door, entry, &mut run, &mut unheard).await;
+            unheard.clear();
+            if replies == Replies::SkipNext {
+                replies = Replies::On;
+                entry.session.borrow_mut().skipped();
+            }
+        }
     }
     flush(door, entry, &mut run, out).await;
+    out.set_wire(entry.session.borrow().wire());
     true
+}
+
+/// Whether the reply to this is heard by a client that has said it wants none. What is queued changes nothing yet.
+fn unmutes(entry: &Entry, parsed: &Incoming) -> bool {
+    match parsed {
+        Ok((_, Parsed::Session(SessionCommand::Reset))) => true,
+        Ok((_, Parsed::Session(asked))) => asked.unmutes() && !entry.transaction.borrow().is_open(),
+        _ => false,
+    }
+}
+
+/// Whether what may say that a reply is to be skipped means the one after its own. In a transaction that is the one after `EXEC`'s.
+fn skips_next(asked: &Parsed, before: Replies) -> bool {
+    match asked {
+        Parsed::Session(asked) => *asked == SessionCommand::ClientReply(Replies::SkipNext),
+        Parsed::Transaction(_) => before == Replies::On,
+        Parsed::Request(_) => false,
+    }
+}
+
+/// Has the connection do what it does itself. False if it is to end.
+async fn itself(
+    door: &Rc<Door>,
+    entry: &Entry,
+    command: &'static Command,
+    asked: Parsed,
+    out: &mut ReplyBuf,
+) -> bool {
+    match asked {
+        Parsed::Session(asked) => session(door, entry, command, asked, out).await,
+        Parsed::Transaction(asked) => transaction::execute(door, entry, command, asked, out).await,
+        Parsed::Request(_) => unreachable!("the router answers these"),
+    }
+}
+
+/// Whether `CLIENT PAUSE` holds a command up now. The one that ends a pause it never does.
+fn is_held(door: &Door, entry: &Entry, command: &Command) -> bool {
+    let writes = command.writes() || command.name == "exec" && entry.transaction.borrow().writes();
+    command.name != "client|unpause" && door.handles.census.pausing.holds(writes, door.now())
+}
+
+/// How often a command that is held up looks whether it still is.
+const PAUSE_LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until a command is no longer held up, or the node stops.
+async fn wait_out(door: &Door, entry: &Entry, command: &Command) {
+    while is_held(door, entry, command) && !door.is_stopping() {
+        tokio::time::sleep(PAUSE_LOOK).await;
+    }
 }
 
 /// Has the router answer the requests gathered so far.
@@ -90,7 +177,7 @@ pub(super) async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &m
         return;
     }
     let ops = run.ops();
-    let Run { requests, commands, bytes, together } = std::mem::take(run);
+    let Run { requests, commands, bytes, together, told } = std::mem::take(run);
     let count = requests.len();
     if door.is_stopping() {
         return refuse(door, Counter::Shutdown, STOPPING, count, out);
@@ -109,7 +196,9 @@ pub(super) async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &m
         Ok(replies) => out.append_all(replies),
         Err(_) => refuse(door, Counter::Shutdown, STOPPING, count, out),
     }
-    record(door, &commands, started.elapsed());
+    let took = started.elapsed();
+    record(door, &commands, took);
+    observe::note_slow(door, entry, &told, took);
 }
 
 /// Gives a client up whose replies take too much memory, and the replies with it.
@@ -153,11 +242,13 @@ pub(super) async fn session(
         entry.session.borrow_mut().note_queued(None);
     }
     let outcome = {
-        let facts = Facts { now_us: door.handles.clock.unix_us(), config: &door.handles.settings.shown };
+        let shown = door.handles.live.shown();
+        let facts = Facts { now_us: door.handles.clock.unix_us(), config: &shown };
         entry.session.borrow_mut().execute(asked, &facts)
     };
     out.set_wire(entry.session.borrow().wire());
     let mut open = true;
+    let before = out.replies();
     match outcome {
         Outcome::Reply(value) => out.push_value(&value),
         Outcome::Close(value) => {
@@ -172,12 +263,42 @@ pub(super) async fn session(
             let lines = clients(door, &filter).await;
             out.push_value(&Value::Verbatim(lines));
         }
+        Outcome::Nothing => {}
+        Outcome::Pause(pause) => {
+            let pausing = &door.handles.census.pausing;
+            pause.map_or_else(|| pausing.end(), |pause| pausing.begin(pause, door.now()));
+            out.push_value(&Value::OK);
+        }
+        Outcome::Kill(filter) => open = kill(door, entry, &filter, out).await,
+        Outcome::Change(changes) => out.push_value(&observe::change(door, &changes).await),
+        Outcome::ResetStatistics => out.push_value(&observe::reset_statistics(door).await),
+        Outcome::SlowLog(ask) => out.push_value(&observe::slow_log(door, ask).await),
+        Outcome::Histograms(names) => out.push_value(&observe::histograms(door, &names).await),
+        Outcome::Cluster(ask) => out.push_value(&topology::answer(&door.handles, ask).await),
     }
-    if out.kind(out.replies().saturating_sub(1)) == Some(ReplyKind::Error) {
+    if out.kind(before) == Some(ReplyKind::Error) {
         door.count(Counter::CommandErrors);
     }
     record(door, &[command], started.elapsed());
     open
+}
+
+/// Answers `CLIENT KILL`. False if the connection that asks is among those to end.
+async fn kill(door: &Door, entry: &Entry, filter: &KillFilter, out: &mut ReplyBuf) -> bool {
+    let (me, suicide) = {
+        let session = entry.session.borrow();
+        (session.id(), !filter.skip_me && session.fits(filter))
+    };
+    let killed = door.handles.kill_clients(filter, me).await + u64::from(suicide);
+    if suicide {
+        door.count(Counter::ConnectionsKilled);
+    }
+    out.push_value(&match (filter.by_address, killed) {
+        (true, 0) => Value::error("ERR No such client"),
+        (true, _) => Value::OK,
+        (false, killed) => Value::Int(i64::try_from(killed).unwrap_or(i64::MAX)),
+    });
+    !suicide
 }
 
 /// The lines of `CLIENT LIST`, over all arbiters.

@@ -8,6 +8,8 @@ mod answers;
 mod execute;
 mod fit;
 mod native;
+mod observe;
+mod pause;
 mod peer;
 mod resp;
 mod seat;
@@ -33,7 +35,9 @@ use crate::base::limits::{
 };
 use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
+use crate::protocol::resp::control::KillFilter;
 use crate::protocol::resp::session::Session;
+use crate::protocol::resp::slowlog::SlowLog;
 use crate::protocol::resp::transaction::Transaction;
 
 use super::admission::{Admission, Budget};
@@ -58,6 +62,11 @@ pub struct Accepted(pub Handover);
 #[derive(Message)]
 #[rtype(result = "Vec<(u64, String)>")]
 pub struct ListClients;
+
+/// End these clients' connections, but not that of the client with this id; answered with how many there were.
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub struct KillClients(pub KillFilter, pub u64);
 
 /// What this actor counted.
 #[derive(Message)]
@@ -123,6 +132,7 @@ struct Door {
     budget: Rc<Budget>,
     counters: RefCell<Counters>,
     latencies: RefCell<Latencies>,
+    slow: RefCell<SlowLog>,
     clients: RefCell<BTreeMap<u64, Rc<Entry>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -161,6 +171,7 @@ impl Connections {
             budget: Rc::new(Budget::new(CONNECTIONS_BYTES_MAX)),
             counters: RefCell::default(),
             latencies: RefCell::default(),
+            slow: RefCell::default(),
             clients: RefCell::default(),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
@@ -174,7 +185,7 @@ impl Connections {
 fn look(door: &Door) {
     let now = door.handles.clock.monotonic();
     let pressed = door.budget.is_used_up();
-    let idle_max = door.handles.settings.client_timeout;
+    let idle_max = door.handles.live.client_timeout_ms();
     for entry in door.clients.borrow().values() {
         let pressed = pressed && entry.is_counted.get();
         let stall_max = if pressed { CLIENT_STALL_PRESSED } else { CLIENT_STALL_TIMEOUT };
@@ -183,7 +194,7 @@ fn look(door: &Door) {
         let late = match waits.map_or_else(|| entry.waits.get(), |since| Waits::Stalled { since }) {
             Waits::Us => None,
             Waits::Idle => {
-                let idle = idle_max.is_some_and(|max| u128::from(idle_ms) > max.as_millis()) && !entry.is_peer();
+                let idle = idle_max.is_some_and(|max| idle_ms > max) && !entry.is_peer();
                 idle.then_some(Counter::ConnectionsIdle)
             }
             Waits::Request { since, bytes } => {
@@ -298,6 +309,27 @@ impl Handler<ListClients> for Connections {
         let clients = self.door.clients.borrow();
         let lines = clients.iter().filter(|(_, entry)| !entry.is_peer());
         MessageResult(lines.map(|(id, entry)| (*id, entry.session.borrow().line(now))).collect())
+    }
+}
+
+impl Handler<KillClients> for Connections {
+    type Result = u64;
+
+    fn handle(&mut self, KillClients(filter, but): KillClients, _: &mut Self::Context) -> u64 {
+        let clients = self.door.clients.borrow();
+        let meant = |entry: &Rc<Entry>| {
+            let session = entry.session.borrow();
+            !entry.is_peer() && session.id() != but && session.fits(&filter)
+        };
+        let mut killed = 0;
+        for entry in clients.values().filter(|entry| meant(entry)) {
+            if let Some(task) = entry.task.borrow().as_ref() {
+                task.abort();
+                killed += 1;
+            }
+        }
+        self.door.counters.borrow_mut().add(Counter::ConnectionsKilled, killed);
+        killed
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::pause::Pausing;
 use crate::base::limits::{PEER_CONNECTIONS_MAX, UNDECIDED_CONNECTIONS_MAX};
 
 /// Who is at the other end.
@@ -27,6 +28,8 @@ pub struct Census {
     pub accepts_failed: AtomicU64,
     /// Set once the node stops: requests are refused from then on.
     pub stopping: AtomicBool,
+    /// Whether clients are held up.
+    pub(super) pausing: Pausing,
 }
 
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Census {
         let seats = [UNDECIDED_CONNECTIONS_MAX, clients_max, PEER_CONNECTIONS_MAX]
             .map(|max| Seats { taken: AtomicUsize::new(0), max });
         let (next_id, accepts_failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { seats, next_id, accepts_failed, stopping: AtomicBool::new(false) }
+        Self { seats, next_id, accepts_failed, stopping: AtomicBool::new(false), pausing: Pausing::default() }
     }
 
     /// The number of a new connection.

@@ -24,7 +24,7 @@ const UNSEEN: &str = "ERR a key could not be watched";
 const TOO_LARGE: &str = "BUSY the replies to the transaction are too large, nothing was done with this command";
 
 /// What a command is that came in: what [`parse`](crate::protocol::resp::command::parse) makes of it.
-type Incoming = Result<(&'static Command, Parsed), ParseError>;
+pub(super) type Incoming = Result<(&'static Command, Parsed), ParseError>;
 
 /// Takes a command into the open transaction and says so, or gives it back if it is one to be executed at once.
 pub(super) fn queue(

@@ -150,7 +150,18 @@ pub struct ReplicationStats {
     /// Bytes in all outboxes.
     pub outbox_bytes: usize,
     /// Open links.
-    pub links: usize,
+    pub links: Vec<OpenLink>,
     /// Calls without an answer yet.
     pub calls: usize,
+}
+
+/// A link that is open.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenLink {
+    /// To whom.
+    pub peer: PeerIx,
+    /// How long it has been.
+    pub age: Duration,
+    /// Bytes that wait to be sent or acknowledged.
+    pub queued_bytes: usize,
 }

@@ -434,10 +434,11 @@ impl Handler<AskStats> for Replication {
     type Result = MessageResult<AskStats>;
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
+        let now = self.clock.uptime();
         MessageResult(ReplicationStats {
             counters: self.counters.clone(),
             outbox_bytes: self.outlets.values().map(Outlet::outbox_bytes).sum(),
-            links: self.outlets.values().filter(|outlet| outlet.is_open()).count(),
+            links: self.outlets.iter().filter_map(|(peer, outlet)| outlet.open_link(*peer, now)).collect(),
             calls: self.outlets.values().map(Outlet::calls).sum(),
         })
     }

@@ -20,8 +20,8 @@ use crate::cluster::view::PeerIx;
 use crate::protocol::native::frame::{self, Call};
 use crate::protocol::native::{Ask, Refusal};
 
-use super::LinkError;
 use super::link::Pulse;
+use super::{LinkError, OpenLink};
 
 /// Calls under way per peer and data arbiter.
 pub(super) const CALLS_MAX: usize = 16 * 1024;
@@ -88,6 +88,12 @@ impl Outlet {
 
     pub(super) fn is_open(&self) -> bool {
         self.link.is_open()
+    }
+
+    /// What is told of it while it is open.
+    pub(super) fn open_link(&self, peer: PeerIx, now: Moment) -> Option<OpenLink> {
+        let age = now.saturating_sub(self.link.opened_at()?);
+        Some(OpenLink { peer, age, queued_bytes: self.outbox_bytes() })
     }
 
     /// Whether enough time has passed since the last failure.

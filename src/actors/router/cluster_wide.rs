@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use crate::base::counters::Counter;
 use crate::base::limits::REQUEST_TIMEOUT;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
-use crate::base::slot::{PARTITIONS, Partition};
+use crate::base::slot::{PARTITIONS, Partition, Slot};
 use crate::cluster::partition_set::{PARTITION_SET_BYTES, PartitionSet};
 use crate::cluster::view::PeerIx;
 use crate::protocol::native::frame::{self, Call};
@@ -97,6 +97,17 @@ pub(super) async fn answer(desk: &Rc<Desk>, op: ClusterOp, terms: Terms, out: &m
                 let least = found.iter().map(|found| if let Found::Count(n) = found { *n } else { 0 }).min();
                 out.reply(ReplyRef::Int(i64::try_from(least.unwrap_or(0)).unwrap_or(i64::MAX)));
             })
+        }
+        ClusterOp::CountInSlot(slot) => {
+            let mut count = 0;
+            let counted = of_slot(desk, slot, terms, |keys| {
+                count += keys.count() as i64;
+                true
+            });
+            counted.await.map(|()| out.reply(ReplyRef::Int(count)))
+        }
+        ClusterOp::KeysInSlot { slot, count } => {
+            keys_of_slot(desk, slot, count, terms).await.map(|keys| array(&keys, out))
         }
     };
     if let Err(Unreachable) = answered {
@@ -188,6 +199,45 @@ async fn scan(
         window = window.saturating_mul(8).min(PARTITIONS);
     }
     Ok((if next < PARTITIONS { u64::from(next) << POSITION_BITS } else { 0 }, keys))
+}
+
+/// Walks over the keys of a slot where its partition is coordinated, a page of the partition at a time, while `more` wants to go on.
+async fn of_slot(
+    desk: &Rc<Desk>,
+    slot: Slot,
+    terms: Terms,
+    mut more: impl FnMut(&mut dyn Iterator<Item = &Bytes>) -> bool,
+) -> Result<(), Unreachable> {
+    let partitions: PartitionSet = [slot.partition()].into_iter().collect();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let question = Question::Scan { from, count: SCAN_COUNT_MAX, pattern: Bytes::new() };
+        next = None;
+        for found in among(desk, partitions, &question, terms).await? {
+            let Found::Pages(pages) = found else { continue };
+            for page in pages {
+                let goes_on = more(&mut page.keys.iter().filter(|key| Slot::of(key) == slot));
+                next = page.next.filter(|_| goes_on);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Up to `count` keys of a slot, fewer where that many would be much.
+async fn keys_of_slot(desk: &Rc<Desk>, slot: Slot, count: u64, terms: Terms) -> Result<Vec<Bytes>, Unreachable> {
+    let count = usize::try_from(count).unwrap_or(usize::MAX).min(SCAN_COUNT_MAX);
+    let (mut keys, mut bytes) = (Vec::new(), 0);
+    of_slot(desk, slot, terms, |found| {
+        for key in found.take(count - keys.len()) {
+            bytes += key.len();
+            // A copy: one key must not keep the page it came in.
+            keys.push(Bytes::copy_from_slice(key));
+        }
+        keys.len() < count && bytes < SCAN_BYTES_MAX
+    })
+    .await?;
+    Ok(keys)
 }
 
 /// A key, each with about the same chance: first how many there are where, then one of those. `None` when there is none.

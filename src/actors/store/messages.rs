@@ -303,6 +303,16 @@ pub struct VersionsPage {
 #[rtype(result = "()")]
 pub struct Drop(pub PartitionSet);
 
+/// Keep to another budget from now on.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct SetBudget {
+    /// Of this store; 0 is none.
+    pub bytes_max: usize,
+    /// Whether the least recently used goes at the budget.
+    pub evict: bool,
+}
+
 /// What this actor can tell of itself.
 #[derive(Message, Debug)]
 #[rtype(result = "StoreStats")]

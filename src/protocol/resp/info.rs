@@ -228,6 +228,7 @@ fn cpu(facts: &InfoFacts, out: &mut String) {
     );
 }
 
+/// Not enabled, though `CLUSTER` answers: it would announce Redis Cluster's restrictions, and there are none (docs/COMPATIBILITY.md).
 fn cluster(_: &InfoFacts, out: &mut String) {
     lines!(out, "Cluster", "cluster_enabled" => 0,);
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub mod command;
+pub mod control;
 pub mod decode;
 pub mod encode;
 pub mod info;
@@ -12,6 +13,9 @@ mod inline;
 pub mod number;
 pub mod read;
 pub mod session;
+pub mod settings;
+pub mod slowlog;
+pub mod topology;
 pub mod transaction;
 pub mod value;
 

@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 
+use super::control::{ClientFilter, KillFilter, Pause, Replies};
 use super::info::Sections;
+use super::settings::{self, Change};
+use super::slowlog::SlowAsk;
+use super::topology::ClusterAsk;
 use super::value::Value;
-use crate::base::glob;
 use crate::base::hlc::UnixMs;
 use crate::base::level::Level;
 use crate::base::reply::Wire;
@@ -57,6 +60,24 @@ pub enum SessionCommand {
     Time,
     /// `TRELLIS CONSISTENCY`; `None` asks.
     Consistency(Option<Level>),
+    /// `CLUSTER`, as far as it is about members.
+    Cluster(ClusterAsk),
+    /// `CLIENT KILL`.
+    ClientKill(KillFilter),
+    /// `CLIENT PAUSE`.
+    ClientPause(Pause),
+    /// `CLIENT UNPAUSE`.
+    ClientUnpause,
+    /// `CLIENT REPLY`.
+    ClientReply(Replies),
+    /// `CONFIG SET` of these names and values.
+    ConfigSet(Vec<(Bytes, Bytes)>),
+    /// `CONFIG RESETSTAT`.
+    ResetStatistics,
+    /// `SLOWLOG`.
+    SlowLog(SlowAsk),
+    /// `LATENCY HISTOGRAM` of these commands, or of all.
+    Histograms(Vec<Bytes>),
 }
 
 /// Arguments of `HELLO`.
@@ -70,13 +91,11 @@ pub struct Hello {
     pub name: Option<Bytes>,
 }
 
-/// Which connections `CLIENT LIST` shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientFilter {
-    /// Every one.
-    All,
-    /// Those with these ids, in this order.
-    Ids(Vec<u64>),
+impl SessionCommand {
+    /// Whether its reply is heard by a client that has said it wants none: from then on it does.
+    pub fn unmutes(&self) -> bool {
+        matches!(self, Self::ClientReply(Replies::On) | Self::Reset)
+    }
 }
 
 /// What a session needs to know of the world to answer.
@@ -105,6 +124,22 @@ pub enum Outcome {
     Info(Sections),
     /// Answer the [`Session::line`]s of these connections, as [`Value::Verbatim`].
     Clients(ClientFilter),
+    /// Answer this of the [`Topology`](super::topology::Topology).
+    Cluster(ClusterAsk),
+    /// End these connections and answer how many they were.
+    Kill(KillFilter),
+    /// Hold this node's clients up, or no longer; answer `+OK`.
+    Pause(Option<Pause>),
+    /// Answer nothing.
+    Nothing,
+    /// Make these changes to the settings and answer `+OK`.
+    Change(Vec<Change>),
+    /// Let `INFO` count from now on and answer `+OK`.
+    ResetStatistics,
+    /// Answer from the slow log.
+    SlowLog(SlowAsk),
+    /// Answer the latencies of these commands, or of all.
+    Histograms(Vec<Bytes>),
 }
 
 /// A client connection's state.
@@ -124,6 +159,7 @@ pub struct Session {
     last_command: &'static str,
     /// Commands queued since `MULTI`.
     queued: Option<usize>,
+    replies: Replies,
 }
 
 impl Session {
@@ -143,6 +179,7 @@ impl Session {
             last_active: now,
             last_command: "NULL",
             queued: None,
+            replies: Replies::On,
         }
     }
 
@@ -162,9 +199,29 @@ impl Session {
         self.level = level;
     }
 
+    /// Which replies it gets.
+    pub fn replies(&self) -> Replies {
+        self.replies
+    }
+
+    /// Notes that the reply to be skipped was.
+    pub fn skipped(&mut self) {
+        self.replies = Replies::On;
+    }
+
+    /// Whether `CLIENT KILL` means it.
+    pub fn fits(&self, filter: &KillFilter) -> bool {
+        filter.fits(self.id, &self.addr, &self.laddr)
+    }
+
     /// The level of its requests.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// Its client's address and what that calls itself, for the slow log.
+    pub fn client(&self) -> (String, Bytes) {
+        (self.addr.clone(), self.name.clone())
     }
 
     /// When it last sent a command.
@@ -193,6 +250,7 @@ impl Session {
             SessionCommand::Auth { user, .. } => authenticate(user.as_deref()),
             SessionCommand::Quit => return Outcome::Close(Value::OK),
             SessionCommand::Reset => {
+                self.replies = Replies::On;
                 self.name = Bytes::new();
                 self.wire = Wire::default();
                 self.level = self.level_default;
@@ -207,17 +265,37 @@ impl Session {
             SessionCommand::ClientInfo => Value::Verbatim(self.line(facts.now()).into()),
             SessionCommand::ClientList(filter) => return Outcome::Clients(filter),
             SessionCommand::Info(names) => return Outcome::Info(Sections::named(&names)),
-            SessionCommand::ConfigGet(patterns) => config(&patterns, facts.config),
+            SessionCommand::ConfigGet(patterns) => settings::matching(&patterns, facts.config),
             SessionCommand::Time => {
                 let part = |number: u64| Value::Bulk(number.to_string().into());
                 Value::Array(vec![part(facts.now_us / 1_000_000), part(facts.now_us % 1_000_000)])
             }
             SessionCommand::Consistency(None) => Value::Bulk(self.level.to_string().into()),
+            SessionCommand::ConfigSet(pairs) => match settings::changes(&pairs, facts.config) {
+                Ok(changes) => return Outcome::Change(changes),
+                Err(error) => error,
+            },
+            SessionCommand::ResetStatistics => return Outcome::ResetStatistics,
+            SessionCommand::SlowLog(ask) => return Outcome::SlowLog(ask),
+            SessionCommand::Histograms(names) => return Outcome::Histograms(names),
+            SessionCommand::ClientKill(filter) => return Outcome::Kill(filter),
+            SessionCommand::ClientPause(pause) => return Outcome::Pause(Some(pause)),
+            SessionCommand::ClientUnpause => return Outcome::Pause(None),
+            SessionCommand::ClientReply(replies) => return self.reply(replies),
+            SessionCommand::Cluster(ask) => return Outcome::Cluster(ask),
             SessionCommand::Consistency(Some(level)) => {
                 self.level = level;
                 Value::OK
             }
         })
+    }
+
+    /// Who wants none does not skip one.
+    fn reply(&mut self, replies: Replies) -> Outcome {
+        if (self.replies, replies) != (Replies::Off, Replies::SkipNext) {
+            self.replies = replies;
+        }
+        if replies == Replies::On { Outcome::Reply(Value::OK) } else { Outcome::Nothing }
     }
 
     /// The connection's line in `CLIENT LIST`, line end included.
@@ -294,25 +372,6 @@ fn authenticate(user: Option<&[u8]>) -> Value {
     }
 }
 
-/// The settings whose names match. A plain name is answered as it was asked, as in Redis.
-fn config(patterns: &[Bytes], settings: &[(String, String)]) -> Value {
-    let mut found: Vec<(Value, Value)> = Vec::new();
-    let mut seen = vec![false; settings.len()];
-    for pattern in patterns {
-        let lower = pattern.to_ascii_lowercase();
-        let is_glob = pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-        for ((name, setting), seen) in settings.iter().zip(&mut seen) {
-            let fits = if is_glob { glob::matches(&lower, name.as_bytes()) } else { lower == name.as_bytes() };
-            if fits && !*seen {
-                *seen = true;
-                let shown = if is_glob { name.clone().into() } else { pattern.clone() };
-                found.push((Value::Bulk(shown), Value::Bulk(setting.clone().into())));
-            }
-        }
-    }
-    Value::Map(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,6 +430,21 @@ mod tests {
         assert_eq!(reply(&mut session, SessionCommand::Consistency(None)), Value::bulk("all"));
         reply(&mut session, SessionCommand::Reset);
         assert_eq!(session.level(), Level::One);
+    }
+
+    #[test]
+    fn a_client_that_wants_no_replies_does_not_skip_one() {
+        let mut session = session();
+        let facts = Facts { now_us: 0, config: &[] };
+        for (asked, outcome, after) in [
+            (Replies::SkipNext, Outcome::Nothing, Replies::SkipNext),
+            (Replies::Off, Outcome::Nothing, Replies::Off),
+            (Replies::SkipNext, Outcome::Nothing, Replies::Off),
+            (Replies::On, Outcome::Reply(Value::OK), Replies::On),
+        ] {
+            assert_eq!(session.execute(SessionCommand::ClientReply(asked), &facts), outcome);
+            assert_eq!(session.replies(), after);
+        }
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Transaction {
         self.is_open.then_some(self.queue.len())
     }
 
+    /// Whether a command that is queued changes keys.
+    pub fn writes(&self) -> bool {
+        self.queue.iter().any(|queued| queued.command.writes())
+    }
+
     /// Bytes it keeps from being freed.
     pub fn held_bytes(&self) -> usize {
         self.bytes + self.watched_bytes + self.ops * size_of::<Op>() + self.queue.len() * size_of::<Queued>()

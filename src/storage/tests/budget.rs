@@ -99,3 +99,41 @@ proptest! {
         check_accounts(&mut store);
     }
 }
+
+#[test]
+fn a_smaller_budget_is_come_down_to_by_turns() {
+    let mut store = store_of(1, 0, true);
+    for n in 0..5_000 {
+        put(&mut store, &format!("k{n}"), &"v".repeat(200), T0);
+    }
+    let before = store.memory_bytes();
+    store.set_budget(before / 4, true);
+    assert_eq!(store.memory_bytes(), before, "nothing goes at once");
+    let mut turns = 0;
+    while store.memory_bytes() > before / 4 {
+        let held = store.len();
+        store.turn(T0);
+        put(&mut store, "written meanwhile", "v", T0);
+        assert!(held - store.len() <= 510, "a turn is bounded");
+        turns += 1;
+        assert!(turns < 100, "it gets there");
+    }
+    assert!(turns > 3 && store.turn(T0).next.is_none_or(|next| next > T0 + 1));
+    put(&mut store, "k", &"v".repeat(200), T0);
+    assert!(store.memory_bytes() <= before / 4);
+    check_accounts(&mut store);
+}
+
+#[test]
+fn the_budget_and_what_happens_at_it_change_while_it_runs() {
+    let mut store = store_of(1, 0, true);
+    for n in 0..100 {
+        put(&mut store, &format!("k{n}"), &"v".repeat(200), T0);
+    }
+    store.set_budget(1_000, false);
+    let written = |store: &mut Store| run(store, &op("new", plain_set(), "v"), T0).0;
+    assert!(written(&mut store).starts_with("-OOM"));
+    assert_eq!(store.len(), 100, "without eviction nothing goes");
+    store.set_budget(0, false);
+    assert_eq!(written(&mut store), "+OK");
+}

@@ -57,17 +57,56 @@ pub(super) fn list(filter: &Filter<'_>) -> Value {
 
 /// `COMMAND GETKEYS` of a whole command.
 pub(super) fn keys_of(args: &[Bytes]) -> Result<Value, ErrorText> {
+    let (command, _) = command_with_keys(args)?;
+    Ok(Value::Array(command.key_indices(args.len()).map(|index| Value::Bulk(args[index].clone())).collect()))
+}
+
+/// `COMMAND GETKEYSANDFLAGS` of a whole command.
+pub(super) fn keys_and_flags_of(args: &[Bytes]) -> Result<Value, ErrorText> {
+    let (command, keys) = command_with_keys(args)?;
+    let key = |index: usize| {
+        let flags = match (command.name, index) {
+            // Its key is read only if it is asked for.
+            ("set", _) if args[3..].iter().any(|arg| arg.eq_ignore_ascii_case(b"get")) => "RW access update",
+            ("set", _) | ("copy" | "rename" | "bitop", 2) => "OW update",
+            ("renamenx", 2) => "OW insert",
+            ("rename" | "renamenx", _) => "RW access delete",
+            ("copy" | "bitop", _) => "RO access",
+            ("bitfield", _) if bitfield_reads(args) => "RO access",
+            _ => keys.flags,
+        };
+        let flags = words(flags).map(Value::simple).collect();
+        Value::Array(vec![Value::Bulk(args[index].clone()), Value::Set(flags)])
+    };
+    Ok(Value::Array(command.key_indices(args.len()).map(key).collect()))
+}
+
+/// Whether the operations of a `BITFIELD` are `GET`s, as far as they are well formed.
+fn bitfield_reads(args: &[Bytes]) -> bool {
+    let mut rest = &args[2..];
+    while let [verb, operands @ ..] = rest {
+        let takes = match () {
+            () if verb.eq_ignore_ascii_case(b"get") => 2,
+            () if verb.eq_ignore_ascii_case(b"overflow") => 1,
+            () => return false,
+        };
+        let Some(after) = operands.get(takes..) else { return false };
+        rest = after;
+    }
+    true
+}
+
+/// The command in `args`, which must have keys, and where they are.
+fn command_with_keys(args: &[Bytes]) -> Result<(&'static Command, &'static Keys), ErrorText> {
     let mut command = args.first().and_then(|name| lookup(name)).ok_or("ERR Invalid command specified")?;
     if let Some(sub) = args.get(1).and_then(|name| command.subcommand(name)) {
         command = sub;
     }
-    if command.keys.is_none() {
-        return Err("ERR The command has no key arguments".into());
-    }
+    let keys = command.keys.as_ref().ok_or("ERR The command has no key arguments")?;
     if !command.takes(args.len()) {
         return Err("ERR Invalid number of arguments specified for command".into());
     }
-    Ok(Value::Array(command.key_indices(args.len()).map(|index| Value::Bulk(args[index].clone())).collect()))
+    Ok((command, keys))
 }
 
 /// The answer to `HELP` of a container.
@@ -82,6 +121,12 @@ fn words(list: &'static str) -> impl Iterator<Item = &'static str> {
     list.split(' ').filter(|word| !word.is_empty())
 }
 
+/// Its tips, but for those to ask every shard and to put the answers together: any node answers for the whole cluster.
+fn tips(command: &Command) -> impl Iterator<Item = &'static str> {
+    let asks_all = ["request_policy:all_shards", "request_policy:special"].iter().any(|tip| command.tips.contains(tip));
+    words(command.tips).filter(move |tip| !asks_all || !tip.contains("_policy:"))
+}
+
 fn command_info(command: &Command) -> Value {
     let keys = command.keys;
     let last = keys.map_or(0, |keys| keys.last as i64);
@@ -93,7 +138,7 @@ fn command_info(command: &Command) -> Value {
         Value::Int(last),
         Value::Int(keys.map_or(0, |keys| keys.step as i64)),
         Value::Set(words(command.categories).map(Value::simple).collect()),
-        Value::Set(words(command.tips).map(Value::bulk).collect()),
+        Value::Set(tips(command).map(Value::bulk).collect()),
         Value::Set(keys.as_ref().map(key_spec).into_iter().collect()),
         // An array when there are some and a set when there are none: Redis's own inconsistency, which RESP3 shows.
         match command.subcommands {

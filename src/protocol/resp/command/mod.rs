@@ -11,6 +11,8 @@ use crate::base::op::{Act, Expiry, Op, SetAnswer, When};
 use crate::protocol::request::Request;
 
 mod bits;
+mod client;
+mod cluster;
 mod conditions;
 mod connection;
 mod deadline;
@@ -19,6 +21,7 @@ mod integers;
 pub mod introspect;
 mod keys;
 mod objects;
+mod observe;
 mod server;
 mod several;
 mod strings;

@@ -37,6 +37,9 @@ pub(super) const COMMANDS: &[Command] = &[
                 "O(N)",
                 "Extract keys given a full Redis command",
             ),
+            Command::new("command|getkeysandflags", -4, command_getkeysandflags)
+                .flags("loading stale", "@slow @connection")
+                .about("server", "7.0.0", "O(N)", "Extract keys and access flags given a full Redis command"),
             Command::new("command|help", 2, command_help).flags("loading stale", "@slow @connection").about(
                 "server",
                 "5.0.0",
@@ -55,6 +58,16 @@ pub(super) const COMMANDS: &[Command] = &[
             Command::new("config|get", -3, config_get)
                 .flags("admin noscript loading stale", "@admin @slow @dangerous")
                 .about("server", "2.0.0", "O(N)", "Get the values of configuration parameters"),
+            Command::new("config|set", -4, config_set)
+                .flags("admin noscript loading stale", "@admin @slow @dangerous")
+                .tips("request_policy:all_nodes response_policy:all_succeeded")
+                .about("server", "2.0.0", "O(N)", "Set configuration parameters to the given values"),
+            Command::new("config|resetstat", 2, config_resetstat)
+                .flags("admin noscript loading stale", "@admin @slow @dangerous")
+                .about("server", "2.0.0", "O(1)", "Reset the stats returned by INFO"),
+            Command::new("config|rewrite", 2, config_rewrite)
+                .flags("admin noscript loading stale", "@admin @slow @dangerous")
+                .about("server", "2.8.0", "O(N)", "Refused: settings are not written to a file"),
             Command::new("config|help", 2, config_help).flags("loading stale", "@slow").about(
                 "server",
                 "5.0.0",
@@ -144,6 +157,10 @@ fn command_getkeys(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     answer(introspect::keys_of(&args[2..])?)
 }
 
+fn command_getkeysandflags(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    answer(introspect::keys_and_flags_of(&args[2..])?)
+}
+
 fn command_help(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     answer(introspect::help(
         "COMMAND",
@@ -164,6 +181,8 @@ fn command_help(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
             "    commands are returned.",
             "GETKEYS <full-command>",
             "    Return the keys from a full Redis command.",
+            "GETKEYSANDFLAGS <full-command>",
+            "    Return the keys and the access flags from a full Redis command.",
         ],
     ))
 }
@@ -181,10 +200,36 @@ fn config_get(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     session(SessionCommand::ConfigGet(args.drain(2..).collect()))
 }
 
+fn config_set(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    if !args.len().is_multiple_of(2) {
+        return Err(SYNTAX.into());
+    }
+    let pairs = args[2..].chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+    session(SessionCommand::ConfigSet(pairs.collect()))
+}
+
+fn config_resetstat(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    session(SessionCommand::ResetStatistics)
+}
+
+/// What `CONFIG SET` changed lasts until the node stops.
+fn config_rewrite(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
+    Err("ERR The server is running without a config file".into())
+}
+
 fn config_help(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     answer(introspect::help(
         "CONFIG",
-        &["GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values."],
+        &[
+            "GET <pattern>",
+            "    Return parameters matching the glob-like <pattern> and their values.",
+            "SET <directive> <value>",
+            "    Set the configuration <directive> to <value>.",
+            "RESETSTAT",
+            "    Reset statistics reported by the INFO command.",
+            "REWRITE",
+            "    Rewrite the configuration file.",
+        ],
     ))
 }
 

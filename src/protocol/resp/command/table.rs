@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use super::{
-    Context, ErrorText, Parsed, bits, conditions, connection, expiry, integers, keys, objects, server, several, strings,
-    transaction,
+    Context, ErrorText, Parsed, bits, client, cluster, conditions, connection, expiry, integers, keys, objects, observe,
+    server, several, strings, transaction,
 };
 use crate::protocol::resp::Args;
 
@@ -134,6 +134,11 @@ impl Command {
         range.step_by(step)
     }
 
+    /// Whether it may change keys.
+    pub fn writes(&self) -> bool {
+        self.flags.split(' ').any(|flag| flag == "write")
+    }
+
     /// The subcommand called `name`, in any case.
     pub fn subcommand(&self, name: &[u8]) -> Option<&'static Command> {
         let own = self.name.len() + 1;
@@ -141,7 +146,7 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 11] = [
+const FAMILIES: [&[Command]; 14] = [
     strings::COMMANDS,
     integers::COMMANDS,
     keys::COMMANDS,
@@ -153,6 +158,9 @@ const FAMILIES: [&[Command]; 11] = [
     objects::COMMANDS,
     transaction::COMMANDS,
     several::COMMANDS,
+    cluster::COMMANDS,
+    client::COMMANDS,
+    observe::COMMANDS,
 ];
 
 const COUNT: usize = {

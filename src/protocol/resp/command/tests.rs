@@ -9,8 +9,11 @@ use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::op::{BitOp, Comparison, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
 use crate::protocol::request::{ClusterOp, Gather, LcsAsk, LcsWant, Several};
+use crate::protocol::resp::control::ClientFilter;
 use crate::protocol::resp::inline;
-use crate::protocol::resp::session::{ClientFilter, Hello};
+use crate::protocol::resp::session::Hello;
+
+mod control;
 
 const CONTEXT: Context = Context { now: 1_700_000_000_000, value_bytes_max: VALUE_BYTES_MAX };
 

@@ -1,0 +1,79 @@
+//! Whether this node's clients are held up (`CLIENT PAUSE`), and for how long. One for the node: a pause set through one connection holds
+//! all. Peers are never held up. Tested below.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::base::hlc::UnixMs;
+use crate::protocol::resp::control::Pause;
+
+/// The longest pause; a longer one ends then. Nobody means to hold an application up for longer, and a forgotten one must end.
+pub(super) const PAUSE_MS_MAX: u64 = 60 * 60 * 1000;
+
+/// What all connections of a node look at before they execute.
+#[derive(Debug, Default)]
+pub(super) struct Pausing {
+    /// When it ends; 0 without a pause. Nothing depends on seeing both fields change at once: a command is held a moment too long or not.
+    until: AtomicU64,
+    everything: AtomicBool,
+}
+
+impl Pausing {
+    /// Begins a pause, or makes the present one longer and stricter, as in Redis.
+    pub(super) fn begin(&self, pause: Pause, now: UnixMs) {
+        if !pause.writes_only {
+            self.everything.store(true, Ordering::Relaxed);
+        }
+        self.until.fetch_max(now.saturating_add(pause.timeout_ms.min(PAUSE_MS_MAX)), Ordering::Relaxed);
+    }
+
+    /// Ends it.
+    pub(super) fn end(&self) {
+        self.until.store(0, Ordering::Relaxed);
+        self.everything.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether there may be one: what the common case costs.
+    pub(super) fn is_set(&self) -> bool {
+        self.until.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a command is held up now, given whether it writes.
+    pub(super) fn holds(&self, writes: bool, now: UnixMs) -> bool {
+        let until = self.until.load(Ordering::Relaxed);
+        if until != 0 && until <= now {
+            self.end();
+        }
+        now < until && (writes || self.everything.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_of_writes_lets_reads_go_on_and_ends_by_itself() {
+        let pausing = Pausing::default();
+        assert!(!pausing.is_set() && !pausing.holds(true, 0));
+        pausing.begin(Pause { timeout_ms: 10, writes_only: true }, 100);
+        assert!(pausing.holds(true, 109) && !pausing.holds(false, 109));
+        assert!(pausing.is_set() && !pausing.holds(true, 110) && !pausing.is_set());
+    }
+
+    #[test]
+    fn a_second_pause_makes_the_first_no_shorter_and_no_milder() {
+        let pausing = Pausing::default();
+        pausing.begin(Pause { timeout_ms: 10, writes_only: false }, 100);
+        pausing.begin(Pause { timeout_ms: 5, writes_only: true }, 100);
+        assert!(pausing.holds(false, 109));
+        pausing.end();
+        assert!(!pausing.holds(true, 101));
+    }
+
+    #[test]
+    fn the_longest_pause_is_bounded() {
+        let pausing = Pausing::default();
+        pausing.begin(Pause { timeout_ms: u64::MAX, writes_only: false }, 100);
+        assert!(pausing.holds(false, 99 + PAUSE_MS_MAX) && !pausing.holds(false, 100 + PAUSE_MS_MAX));
+    }
+}
