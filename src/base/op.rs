@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::hlc::UnixMs;
+use super::item::ItemAct;
 
 /// One operation on one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +107,8 @@ pub enum Act {
     },
     /// Remove the deadline; 1 if there was one.
     Persist,
+    /// Something about the whole item. The reply is one of items, see there.
+    Item(ItemAct),
 }
 
 /// A deadline a client named.
@@ -166,6 +169,9 @@ pub enum SetAnswer {
 impl Act {
     /// Whether it can change the key.
     pub fn writes(&self) -> bool {
+        if let Self::Item(act) = self {
+            return act.writes();
+        }
         !matches!(
             self,
             Self::Get
@@ -181,6 +187,9 @@ impl Act {
 
     /// Whether what it does or answers depends on what the key holds. The others are blind writes, which need no read first.
     pub fn reads(&self) -> bool {
+        if let Self::Item(act) = self {
+            return act.reads();
+        }
         !matches!(
             self,
             Self::Set { when: When::Always, answer: SetAnswer::Done | SetAnswer::Flag, expiry, .. } if *expiry != Expiry::Keep
@@ -215,7 +224,14 @@ mod tests {
         assert!(!Act::Incr { by: 1 }.repeats_safely());
         assert!(!Act::Delete.repeats_safely());
         assert!(Act::Get.repeats_safely());
+        assert!(Act::Item(ItemAct::Read).repeats_safely() && Act::Item(ItemAct::Put).repeats_safely());
+        assert!(!Act::Item(ItemAct::Fetch).repeats_safely() && !Act::Item(ItemAct::Store).repeats_safely());
         assert!(!Act::GetEx { expiry: Expiry::Clear }.repeats_safely());
+    }
+
+    #[test]
+    fn what_every_operation_carries_stays_small() {
+        assert_eq!((size_of::<Act>(), size_of::<Op>()), (24, 88));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Floor 1, bytes: turns sockets' bytes into requests and replies into bytes. Trusts nothing it reads; never does I/O.
 
 pub mod datagram;
+pub mod item;
 pub mod native;
 pub mod request;
 pub mod resp;

@@ -11,6 +11,7 @@ use crate::base::counters::Counter;
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
 use crate::base::hlc::{Hlc, UnixMs, Version};
 use crate::base::limits::LARGE_VALUE_BYTES;
+use crate::base::marks::Marks;
 use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, Op, SetAnswer, When};
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -18,6 +19,7 @@ use crate::base::slot::Partition;
 mod acts;
 mod budget;
 mod eviction;
+mod items;
 mod replicas;
 mod time;
 
@@ -51,6 +53,7 @@ impl ReplySink for Replies {
             ReplyRef::Shared(bytes) => text(bytes),
             ReplyRef::Simple(simple) => format!("+{simple}"),
             ReplyRef::Error(error) => format!("-{error}"),
+            ReplyRef::Item(item) => format!("{:?} {:?}", item.outcome, item.value),
         });
     }
 }

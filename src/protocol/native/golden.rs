@@ -10,6 +10,8 @@ use std::fmt::Debug;
 use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
 use crate::base::entry::BodyRef;
+use crate::base::item::ItemAct;
+use crate::base::marks::Marks;
 use crate::base::op::{Act, Deadline, ExpireWhen, Expiry, SetAnswer, When};
 use numbers::*;
 
@@ -73,7 +75,7 @@ const VERSION_OF_7: Version = Version { time: 7 << 16, origin: 9 };
 const REQUEST: RequestId = RequestId { router: 1, sequence: 2 };
 
 fn live() -> EntryRef<'static> {
-    EntryRef { version: VERSION_OF_7, body: BodyRef::Live { value: b"v", deadline: None, flags: 0 } }
+    EntryRef { version: VERSION_OF_7, body: BodyRef::Live { value: b"v", deadline: None, marks: Marks::default() } }
 }
 
 fn forward() -> Forward<'static> {
@@ -287,7 +289,7 @@ fn bodies() -> Vec<Pin> {
         part("BodyRef::Tombstone", BodyRef::Tombstone, body_ref_number, "00"),
         part(
             "BodyRef::Live",
-            BodyRef::Live { value: b"v", deadline: Some(1000), flags: 7 },
+            BodyRef::Live { value: b"v", deadline: Some(1000), marks: Marks::of(7) },
             body_ref_number,
             "01 01 76 01 e8 07 07",
         ),
@@ -323,6 +325,19 @@ fn acts() -> Vec<Pin> {
             "0f 00 c0 a9 07 01 00 00 00",
         ),
         part("Act::Persist", Act::Persist, act_number, "10"),
+        part("Act::Item", Act::Item(ItemAct::Fetch), act_number, "11 02"),
+    ]
+}
+
+fn item_acts() -> Vec<Pin> {
+    vec![
+        part("ItemAct::Read", ItemAct::Read, item_act_number, "00"),
+        part("ItemAct::Peek", ItemAct::Peek, item_act_number, "01"),
+        part("ItemAct::Fetch", ItemAct::Fetch, item_act_number, "02"),
+        part("ItemAct::Put", ItemAct::Put, item_act_number, "03"),
+        part("ItemAct::Store", ItemAct::Store, item_act_number, "04"),
+        part("ItemAct::Remove", ItemAct::Remove, item_act_number, "05"),
+        part("ItemAct::Count", ItemAct::Count, item_act_number, "06"),
     ]
 }
 
@@ -366,7 +381,11 @@ fn levels() -> Vec<Pin> {
 }
 
 fn wires() -> Vec<Pin> {
-    vec![part("Wire::Resp2", Wire::Resp2, wire_number, "00"), part("Wire::Resp3", Wire::Resp3, wire_number, "01")]
+    vec![
+        part("Wire::Resp2", Wire::Resp2, wire_number, "00"),
+        part("Wire::Resp3", Wire::Resp3, wire_number, "01"),
+        part("Wire::Item", Wire::Item, wire_number, "02"),
+    ]
 }
 
 fn reply_kinds() -> Vec<Pin> {
@@ -404,6 +423,7 @@ fn records_and_holdings_keep_their_bytes() {
 #[test]
 fn acts_keep_their_bytes() {
     check(&acts(), ACTS);
+    check(&item_acts(), ITEM_ACTS);
     check(&expiries(), EXPIRYS);
     check(&deadlines(), DEADLINES);
     check(&conditions(), WHENS);
@@ -430,7 +450,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 15] = [
+    let families: [fn() -> Vec<Pin>; 16] = [
         messages,
         asks,
         answers,
@@ -439,6 +459,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         refusals,
         bodies,
         acts,
+        item_acts,
         expiries,
         deadlines,
         conditions,

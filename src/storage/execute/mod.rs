@@ -2,6 +2,7 @@
 //! `storage::tests`.
 
 mod deadline;
+mod item;
 mod number;
 mod read;
 mod string;
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 use crate::base::counters::Counter;
 use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
+use crate::base::marks::Marks;
 use crate::base::op::{Act, Op};
 use crate::base::reply::{ReplyRef, ReplySink};
 
@@ -81,6 +83,7 @@ impl Store {
             Act::IncrFloat => self.incr_float(to, &op.value, sink, mutated),
             Act::Expire { at, when } => self.expire_at(to, at, when, sink, mutated),
             Act::Persist => self.persist(to, sink, mutated),
+            Act::Item(act) => self.item(to, act, &op.value, sink, mutated),
         }
     }
 
@@ -111,8 +114,9 @@ impl Store {
             self.remove(to, mutated);
             return Ok(());
         }
-        let version = self.write(to.table, to.key, ContentBody::Live { value, deadline, flags }, to.now)?;
-        mutated(to.key.bytes, EntryRef { version, body: BodyRef::Live { value: value.bytes(), deadline, flags } });
+        let marks = Marks::of(flags);
+        let version = self.write(to.table, to.key, ContentBody::Live { value, deadline, marks }, to.now)?;
+        mutated(to.key.bytes, EntryRef { version, body: BodyRef::Live { value: value.bytes(), deadline, marks } });
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
+use crate::base::item::ItemAct;
 use crate::base::level::Level;
 use crate::base::op::{Act, Deadline, Expiry, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
@@ -100,6 +101,16 @@ numbers!(act_number, ACTS, Act,
     Act::IncrFloat => 14,
     Act::Expire { .. } => 15,
     Act::Persist => 16,
+    Act::Item(..) => 17,
+);
+numbers!(item_act_number, ITEM_ACTS, ItemAct,
+    ItemAct::Read => 0,
+    ItemAct::Peek => 1,
+    ItemAct::Fetch => 2,
+    ItemAct::Put => 3,
+    ItemAct::Store => 4,
+    ItemAct::Remove => 5,
+    ItemAct::Count => 6,
 );
 numbers!(expiry_number, EXPIRYS, Expiry,
     Expiry::Keep => 0,
@@ -128,6 +139,7 @@ numbers!(level_number, LEVELS, Level,
 numbers!(wire_number, WIRES, Wire,
     Wire::Resp2 => 0,
     Wire::Resp3 => 1,
+    Wire::Item => 2,
 );
 numbers!(reply_kind_number, REPLY_KINDS, ReplyKind,
     ReplyKind::Int(..) => 0,
