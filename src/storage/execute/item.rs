@@ -58,13 +58,24 @@ impl State {
         }
     }
 
-    /// Whether a CAS unique that is not this item's is one that it had before. It is: only this key's earlier versions had it. Where clients
-    /// give the numbers themselves, these decide.
+    /// Whether a CAS unique that is not this item's is one that it had before. It is, if it is any version's: only this key's earlier versions
+    /// had it. Where clients give the numbers themselves, these decide.
     fn is_newer_than(&self, only: Only) -> bool {
         match (only, self.marks.cas) {
-            (Only::Cas(cas), Some(own)) => cas < own.get(),
-            (Only::Cas(_) | Only::Version(_), _) => true,
+            (Only::Cas(cas), Some(own)) if own.get() != self.version.cas_unique() => cas < own.get(),
+            (Only::Cas(cas), _) => cas >> 63 == 0,
+            (Only::Version(_), _) => true,
         }
+    }
+
+    /// Whether it is to be promised to who asks with these terms, which give it this deadline.
+    fn is_won(&self, terms: &ItemTerms, deadline: Option<UnixMs>, now: UnixMs) -> bool {
+        let looked_at = if terms.recache_last { deadline } else { self.deadline };
+        let is_due = match (terms.recache, looked_at) {
+            (Some(before), Some(deadline)) => seconds_left(deadline, now) < seconds_left(absolute(before, now), now),
+            _ => false,
+        };
+        !self.marks.is_promised && (self.marks.is_stale || is_due)
     }
 
     fn reply<'a>(&self, outcome: ItemOutcome, now: UnixMs) -> ItemReply<'a> {
@@ -110,8 +121,8 @@ impl Store {
         mutated: &mut impl Mutated,
     ) {
         match act {
-            ItemAct::Read => return self.item_read(to, true, sink),
-            ItemAct::Peek => return self.item_read(to, false, sink),
+            ItemAct::Read => return self.item_read(to, (true, false), sink),
+            ItemAct::Peek => return self.item_read(to, (false, false), sink),
             _ => {}
         }
         let Some((data, terms)) = ItemTerms::split(value) else { return sink.reply(error(MALFORMED)) };
@@ -128,7 +139,7 @@ impl Store {
         }
     }
 
-    fn item_read(&mut self, to: Target<'_>, is_use: bool, sink: &mut impl ReplySink) {
+    fn item_read(&mut self, to: Target<'_>, (is_use, bare): (bool, bool), sink: &mut impl ReplySink) {
         let at = self.locate(to.table, to.key, to.now, is_use);
         self.count_lookup(at.is_some());
         let table = &mut self.tables[to.table];
@@ -138,9 +149,10 @@ impl Store {
         }) else {
             return sink.reply(ReplyRef::Null);
         };
-        let value = live.shared().map_or_else(|| ItemValue::Copied(live.value()), ItemValue::Shared);
+        let value = || live.shared().map_or_else(|| ItemValue::Copied(live.value()), ItemValue::Shared);
         let reply = State::of(live).reply(ItemOutcome::Done, to.now);
-        sink.reply(ReplyRef::Item(&ItemReply { was_hit, len: length(live.value()), value: Some(value), ..reply }));
+        let (len, value) = (length(live.value()), (!bare).then(value));
+        sink.reply(ReplyRef::Item(&ItemReply { was_hit, len, value, ..reply }));
     }
 
     fn item_fetch(
@@ -150,54 +162,56 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) -> Result<(), OutOfMemory> {
-        let needs_change = |state: State| {
-            let promises = !state.marks.is_promised && (state.marks.is_stale || terms.recache.is_some());
-            promises || terms.expiry != Expiry::Keep
-        };
         let is_use = !terms.unseen;
-        match self.glance(to).map(State::of) {
-            Some(state) if needs_change(state) => {}
-            None if terms.vivify.is_some() => {}
-            Some(_) | None => {
-                self.item_read(to, is_use, sink);
+        let state = self.glance(to).map(State::of);
+        let (deadline, won) = match state {
+            Some(state) => {
+                let deadline = resolve(terms.expiry, state.deadline, to.now);
+                (deadline, state.is_won(terms, deadline, to.now))
+            }
+            None => (None, false),
+        };
+        match (state, terms.vivify) {
+            (None, Some(expiry)) => return self.item_vivify(to, expiry, terms, sink, mutated),
+            (Some(_), _) if won || terms.expiry != Expiry::Keep => {}
+            _ => {
+                self.item_read(to, (is_use, terms.bare), sink);
                 return Ok(());
             }
         }
-        self.value(to);
-        let Some(present) = self.present(to) else {
-            self.count_lookup(false);
-            let deadline = resolve(terms.vivify.unwrap_or(Expiry::Clear), None, to.now);
-            let marks = Marks { is_promised: true, cas: terms.cas, ..Marks::default() };
-            let version = self.put_item(to, Value::Copied(b""), deadline, marks, mutated)?;
-            let reply = State { version, deadline, marks: Marks { is_promised: false, ..marks } };
-            let reply = reply.reply(ItemOutcome::Created, to.now);
-            let value = (!terms.bare).then_some(ItemValue::Copied(b""));
-            sink.reply(ReplyRef::Item(&ItemReply { won: true, value, ..reply }));
-            return Ok(());
+        if is_use {
+            self.value(to);
+        }
+        let Some(Present { value, was_hit, state }) = self.present(to) else {
+            unreachable!("it was there a moment ago");
         };
         self.count_lookup(true);
-        let state = present.state;
-        let deadline = resolve(terms.expiry, state.deadline, to.now);
-        let looked_at = if terms.recache_last { deadline } else { state.deadline };
-        let is_due = match (terms.recache, looked_at) {
-            (Some(before), Some(deadline)) => {
-                seconds_left(deadline, to.now) < seconds_left(absolute(before, to.now), to.now)
-            }
-            _ => false,
-        };
-        let won = !state.marks.is_promised && (state.marks.is_stale || is_due);
-        let mut version = state.version;
-        if won || terms.expiry != Expiry::Keep {
-            let marks = state.with_its_cas();
-            let marks = Marks { is_promised: marks.is_promised || won, ..marks };
-            version = self.put_item(to, Value::Owned(&present.value), deadline, marks, mutated)?;
-            self.keep_hit(to, present.was_hit || is_use);
-        }
-        let reply = ItemReply { version, ..state.reply(ItemOutcome::Done, to.now) };
-        let reply = ItemReply { marks: Marks { cas: NonZeroU64::new(state.cas()), ..state.marks }, ..reply };
-        let value = (!terms.bare).then_some(ItemValue::Shared(&present.value));
-        let (len, was_hit) = (length(&present.value), present.was_hit);
-        sink.reply(ReplyRef::Item(&ItemReply { won, was_hit, len, value, ..reply }));
+        let marks = state.with_its_cas();
+        let after = Marks { is_promised: marks.is_promised || won, ..marks };
+        let version = self.put_item(to, Value::Owned(&value), deadline, after, mutated)?;
+        self.keep_hit(to, was_hit || is_use);
+        let reply = ItemReply { version, marks, won, was_hit, ..state.reply(ItemOutcome::Done, to.now) };
+        let (len, value) = (length(&value), (!terms.bare).then_some(ItemValue::Shared(&value)));
+        sink.reply(ReplyRef::Item(&ItemReply { len, value, ..reply }));
+        Ok(())
+    }
+
+    /// Makes an empty item where there is none, and promises it to who asked.
+    fn item_vivify(
+        &mut self,
+        to: Target<'_>,
+        expiry: Expiry,
+        terms: &ItemTerms,
+        sink: &mut impl ReplySink,
+        mutated: &mut impl Mutated,
+    ) -> Result<(), OutOfMemory> {
+        self.count_lookup(false);
+        let (deadline, marks) = (resolve(expiry, None, to.now), Marks { cas: terms.cas, ..Marks::default() });
+        let promised = Marks { is_promised: true, ..marks };
+        let version = self.put_item(to, Value::Copied(b""), deadline, promised, mutated)?;
+        let reply = State { version, deadline, marks }.reply(ItemOutcome::Created, to.now);
+        let value = (!terms.bare).then_some(ItemValue::Copied(b""));
+        sink.reply(ReplyRef::Item(&ItemReply { won: true, value, ..reply }));
         Ok(())
     }
 
