@@ -2,6 +2,7 @@
 
 pub mod datagram;
 pub mod item;
+pub mod memcached;
 pub mod native;
 pub mod request;
 pub mod resp;
