@@ -26,9 +26,9 @@ use crate::net::{self, Listener, Net, Stream, Udp};
 use crate::storage::{Leases, Store, StoreConfig};
 
 use super::clock::Clock;
-use super::connection::{Accepted, Census, Connections};
+use super::connection::{Accepted, Census, Connections, Port};
 use super::gossip::{GossipActor, SayGoodbye};
-use super::handles::{Handles, Settings};
+use super::handles::{Handles, MemcachedSettings, Settings};
 use super::local::Local;
 use super::replication::{Identity, Replication, ReportTo, ViewChanged};
 use super::report;
@@ -131,7 +131,7 @@ pub fn block_on<F: Future>(program: F) -> F::Output {
 /// # Errors
 /// [`StartError`], with nothing left running.
 pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Result<Node, StartError> {
-    let Bound { listener, udp, unix, address } = bind(config, world.net).await?;
+    let Bound { listener, udp, unix, memcached, address } = bind(config, world.net).await?;
     let (advertised, reachable) = advertised(config, world.net, address).await?;
     let incarnation = world.clock.unix_ms();
     let draw = |salt: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&salt.to_le_bytes(), world.seed);
@@ -168,7 +168,7 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
 
     let handles = Handles {
         identity,
-        settings: Arc::new(settings(config, address)),
+        settings: Arc::new(settings(config, address, memcached.as_ref())),
         clock: world.clock,
         view,
         local,
@@ -188,9 +188,9 @@ pub async fn start(config: &Config, world: World, admin_port: Option<u16>) -> Re
         })
         .collect();
     handles.connections.set(connections.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
-    actix::spawn(accept(listener, connections.clone(), handles.census.clone()));
-    if let Some(unix) = unix {
-        actix::spawn(accept(unix, connections, handles.census.clone()));
+    let listeners = [(Some(listener), Port::Main), (unix, Port::Main), (memcached, Port::Memcached)];
+    for (listener, port) in listeners.into_iter().filter_map(|(listener, port)| Some((listener?, port))) {
+        actix::spawn(accept(listener, port, connections.clone(), handles.census.clone()));
     }
     Ok(Node { handles, address, arbiters, unix: config.unix.clone() })
 }
@@ -200,6 +200,7 @@ struct Bound {
     listener: Listener,
     udp: Udp,
     unix: Option<Listener>,
+    memcached: Option<Listener>,
     address: SocketAddr,
 }
 
@@ -222,7 +223,14 @@ async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
         Some(path) => Some(net::listen_unix(path).map_err(listen(format!("unix {}", path.display())))?),
         None => None,
     };
-    Ok(Bound { listener, udp, unix, address })
+    let memcached = match &config.memcached {
+        Some(memcached) => {
+            let wanted = SocketAddr::new(config.host, memcached.port);
+            Some(net.listen(wanted).await.map_err(listen(format!("memcached {wanted}")))?)
+        }
+        None => None,
+    };
+    Ok(Bound { listener, udp, unix, memcached, address })
 }
 
 fn detector(config: &Config, identity: &Identity, address: SocketAddr, seed: u64) -> Result<Gossip, BadTiming> {
@@ -286,7 +294,7 @@ fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Op
     }
 }
 
-fn settings(config: &Config, address: SocketAddr) -> Settings {
+fn settings(config: &Config, address: SocketAddr, memcached: Option<&Listener>) -> Settings {
     let evicts = config.eviction == Eviction::Lru;
     let shown = [
         ("appendonly", "no".to_owned()),
@@ -308,6 +316,10 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         consistency: config.consistency,
         unix: config.unix.clone(),
         port: address.port(),
+        memcached: memcached.zip(config.memcached).map(|(listener, asked)| MemcachedSettings {
+            address: listener.address().ok().flatten().unwrap_or(SocketAddr::new(config.host, asked.port)),
+            item_bytes_max: asked.item_bytes_max,
+        }),
         memory_bytes_max: config.memory_bytes_max.unwrap_or(0),
         evicts,
         shown: shown.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -387,10 +399,10 @@ fn start_routers(
 }
 
 /// Hands connections to the data arbiters in turn.
-async fn accept(listener: Listener, connections: Vec<Addr<Connections>>, census: Arc<Census>) {
+async fn accept(listener: Listener, port: Port, connections: Vec<Addr<Connections>>, census: Arc<Census>) {
     for to in connections.iter().cycle() {
         match listener.accept().await.and_then(Stream::hand_over) {
-            Ok(stream) => to.do_send(Accepted(stream)),
+            Ok(stream) => to.do_send(Accepted(stream, port)),
             Err(error) => {
                 census.accepts_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "accept failed");
