@@ -31,6 +31,8 @@ pub enum ItemAct {
     Remove,
     /// Count up or down in the unsigned decimal there.
     Count,
+    /// The item, with the deadline changed and nothing else. Terms: `expiry`, `bare`.
+    Touch,
 }
 
 impl ItemAct {

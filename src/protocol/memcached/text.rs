@@ -80,7 +80,7 @@ fn touch_and_get(line: &Bytes, words: &[&[u8]], name: &'static str, cas: bool) -
     }
     let Some(seconds) = i32_of(words[1]) else { return Parsed::Whole(Command::refuse(name, BAD_TIME, false)) };
     let value = ItemTerms { expiry: expiry(seconds), ..ItemTerms::default() }.alone();
-    values(line, &words[2..], (name, cas), |key| Op { key, act: Act::Item(ItemAct::Fetch), value: value.clone() })
+    values(line, &words[2..], (name, cas), |key| Op { key, act: Act::Item(ItemAct::Touch), value: value.clone() })
 }
 
 /// A command that answers the values of these keys.
@@ -202,7 +202,7 @@ fn touch(line: &Bytes, words: &[&[u8]]) -> Command {
     }
     let Some(seconds) = i32_of(words[2]) else { return Command::refuse(name, BAD_TIME, quiet) };
     let value = ItemTerms { expiry: expiry(seconds), bare: true, ..ItemTerms::default() }.alone();
-    let op = |key| Op { key, act: Act::Item(ItemAct::Fetch), value };
+    let op = |key| Op { key, act: Act::Item(ItemAct::Touch), value };
     one(line, words[1], name, quiet, op, Dress::Touched { quiet })
 }
 

@@ -338,6 +338,7 @@ fn item_acts() -> Vec<Pin> {
         part("ItemAct::Store", ItemAct::Store, item_act_number, "04"),
         part("ItemAct::Remove", ItemAct::Remove, item_act_number, "05"),
         part("ItemAct::Count", ItemAct::Count, item_act_number, "06"),
+        part("ItemAct::Touch", ItemAct::Touch, item_act_number, "07"),
     ]
 }
 

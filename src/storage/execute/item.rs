@@ -128,7 +128,8 @@ impl Store {
         let Some((data, terms)) = ItemTerms::split(value) else { return sink.reply(error(MALFORMED)) };
         let done = match act {
             ItemAct::Read | ItemAct::Peek => Ok(()),
-            ItemAct::Fetch => self.item_fetch(to, &terms, sink, mutated),
+            ItemAct::Fetch => self.item_fetch(to, (&terms, true), sink, mutated),
+            ItemAct::Touch => self.item_fetch(to, (&terms, false), sink, mutated),
             ItemAct::Put => self.item_put(to, &data, &terms, sink, mutated),
             ItemAct::Store => self.item_store(to, &data, &terms, sink, mutated),
             ItemAct::Remove => self.item_remove(to, &terms, sink, mutated),
@@ -158,7 +159,7 @@ impl Store {
     fn item_fetch(
         &mut self,
         to: Target<'_>,
-        terms: &ItemTerms,
+        (terms, promises): (&ItemTerms, bool),
         sink: &mut impl ReplySink,
         mutated: &mut impl Mutated,
     ) -> Result<(), OutOfMemory> {
@@ -167,7 +168,7 @@ impl Store {
         let (deadline, won) = match state {
             Some(state) => {
                 let deadline = resolve(terms.expiry, state.deadline, to.now);
-                (deadline, state.is_won(terms, deadline, to.now))
+                (deadline, promises && state.is_won(terms, deadline, to.now))
             }
             None => (None, false),
         };
@@ -209,6 +210,7 @@ impl Store {
         let (deadline, marks) = (resolve(expiry, None, to.now), Marks { cas: terms.cas, ..Marks::default() });
         let promised = Marks { is_promised: true, ..marks };
         let version = self.put_item(to, Value::Copied(b""), deadline, promised, mutated)?;
+        self.keep_hit(to, !terms.unseen);
         let reply = State { version, deadline, marks }.reply(ItemOutcome::Created, to.now);
         let value = (!terms.bare).then_some(ItemValue::Copied(b""));
         sink.reply(ReplyRef::Item(&ItemReply { won: true, value, ..reply }));

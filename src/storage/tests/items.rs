@@ -149,6 +149,8 @@ fn a_stale_item_is_promised_to_one_and_taken_back_by_a_set() {
     pair.ask(ItemAct::Put, b"v", ItemTerms { expiry: in_seconds(100), ..terms() });
     let before = pair.read().cas;
     assert_eq!(pair.outcome(ItemAct::Remove, b"", ItemTerms { stale: true, ..terms() }), ItemOutcome::Done);
+    let touch = ItemTerms { expiry: in_seconds(100), ..terms() };
+    assert!(!pair.ask(ItemAct::Touch, b"", touch).won, "a touch promises nothing");
     let first = pair.ask(ItemAct::Fetch, b"", terms());
     assert!(first.won && first.marks.is_stale && !first.marks.is_promised && first.cas != before);
     let second = pair.ask(ItemAct::Fetch, b"", terms());

@@ -111,6 +111,7 @@ numbers!(item_act_number, ITEM_ACTS, ItemAct,
     ItemAct::Store => 4,
     ItemAct::Remove => 5,
     ItemAct::Count => 6,
+    ItemAct::Touch => 7,
 );
 numbers!(expiry_number, EXPIRYS, Expiry,
     Expiry::Keep => 0,
