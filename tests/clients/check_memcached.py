@@ -4,6 +4,8 @@ through whichever node is at hand; and the same keys by Redis clients.
 `check_memcached.py PORT` runs what needs no cluster against any server, memcached itself among them.
 """
 
+import shutil
+import subprocess
 import sys
 import threading
 
@@ -186,6 +188,16 @@ def through_every_door(nodes):
     memcached.close()
 
 
+def capable(port):
+    """libmemcached's own judgement of a server, where its tools are installed."""
+    if not shutil.which("memccapable"):
+        print("check_memcached: no memccapable here, left out")
+        return
+    judged = subprocess.run(["memccapable", "-h", "127.0.0.1", "-p", str(port), "-a"], capture_output=True, text=True, timeout=60)
+    tests = judged.stdout.splitlines()
+    same((judged.returncode, [line for line in tests if "[pass]" not in line and line != "All tests passed"]), (0, []), "memccapable")
+
+
 def everything(ports):
     pymemcache_basics(ports[0])
     large_and_binary(ports[-1])
@@ -193,6 +205,7 @@ def everything(ports):
     compare_and_set(ports)
     sessions(ports)
     pylibmc_basics(ports)
+    capable(ports[0])
 
 
 def main():
