@@ -11,11 +11,13 @@ use crate::base::level::Level;
 use crate::base::limits;
 
 mod address;
+mod memcached;
 pub mod quantity;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use memcached::Memcached;
 pub use settings::Settings;
 
 use address::{advertise, host};
@@ -41,8 +43,7 @@ pub const MEMORY_BYTES_PER_THREAD_MIN: u64 = 1024 * 1024;
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// Options that have their name today and their meaning in a later version. Refused: an option that does nothing would be a lie.
-const LATER: [&str; 10] = [
-    "memcached-port",
+const LATER: [&str; 9] = [
     "data-dir",
     "fsync",
     "password-file",
@@ -122,6 +123,8 @@ pub struct Config {
     pub advertise: Option<Advertise>,
     /// Default: `port` + 10000; a free one where `port` is 0 or the sum is no port.
     pub admin: AdminPort,
+    /// For memcached clients. Default: none, there is no such listener.
+    pub memcached: Option<Memcached>,
     /// Nodes of another name are refused. Default: `trellis`.
     pub cluster_name: ClusterName,
     /// The main port's protocols on a Unix socket as well. At most 107 bytes.
@@ -205,8 +208,10 @@ pub enum ConfigError {
         host: IpAddr,
     },
     /// Two listeners on one port.
-    #[error("admin-port {port} is the main port: give it another")]
+    #[error("{name} {port} is another listener's: give it another")]
     SamePort {
+        /// The option.
+        name: &'static str,
         /// The port.
         port: u16,
     },
@@ -267,6 +272,7 @@ impl Config {
             port,
             advertise: option("advertise", &s.advertise, "host or host:port", advertise)?,
             admin: admin(s.admin_port.as_deref(), port)?,
+            memcached: Memcached::new(s)?,
             cluster_name: or("cluster-name", &s.cluster_name, default_cluster(), NAME, |t| t.parse().ok())?,
             unix: option("unix", &s.unix, "a path of 1 to 107 bytes", unix_path)?,
             replication: or(
@@ -321,7 +327,10 @@ impl Config {
             return Err(ConfigError::AdvertiseNeeded { host: self.host });
         }
         if self.port != 0 && self.admin == AdminPort::At(self.port) {
-            return Err(ConfigError::SamePort { port: self.port });
+            return Err(ConfigError::SamePort { name: "admin-port", port: self.port });
+        }
+        if let Some(memcached) = &self.memcached {
+            memcached.fits(self)?;
         }
         if heartbeat >= failure {
             return Err(ConfigError::HeartbeatTooLong { heartbeat, failure });

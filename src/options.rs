@@ -34,8 +34,12 @@ struct Flags {
     /// Admin endpoint on the same host; 0 is off [default: port + 10000, or a free one where that is no port]
     #[arg(long, value_name = "PORT", env = "TRELLIS_ADMIN_PORT")]
     admin_port: Option<String>,
-    #[arg(long, hide = true, env = "TRELLIS_MEMCACHED_PORT")]
+    /// Serve memcached clients on this port of the same host; 0 takes a free one [default: none]
+    #[arg(long, value_name = "PORT", env = "TRELLIS_MEMCACHED_PORT")]
     memcached_port: Option<String>,
+    /// Longest item of memcached clients, key and its overhead included, as their `-I` [default: 1mb]
+    #[arg(long, value_name = "SIZE", env = "TRELLIS_MEMCACHED_MAX_ITEM_SIZE")]
+    memcached_max_item_size: Option<String>,
     /// Nodes of another name are refused [default: trellis]
     #[arg(long, value_name = "NAME", env = "TRELLIS_CLUSTER_NAME")]
     cluster_name: Option<String>,
@@ -236,6 +240,7 @@ impl From<Flags> for Settings {
             advertise: flags.advertise,
             admin_port: flags.admin_port,
             memcached_port: flags.memcached_port,
+            memcached_max_item_size: flags.memcached_max_item_size,
             cluster_name: flags.cluster_name,
             unix: flags.unix,
             replication_factor: flags.replication_factor,
@@ -368,7 +373,7 @@ mod tests {
     #[test]
     fn unknown_options_are_refused_and_later_ones_named() {
         assert!(matches!(parse(&["5000", "--nodeid", "x"]), Err(OptionsError::Usage(_))));
-        for later in ["--data-dir=x", "--insecure", "--fsync=always", "--memcached-port=1", "--tls-cert=x"] {
+        for later in ["--data-dir=x", "--insecure", "--fsync=always", "--tls-cert=x"] {
             let error = parse(&["5000", later]).unwrap_err().to_string();
             assert!(error.ends_with("is not available in this version"), "{later}: {error}");
         }

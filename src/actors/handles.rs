@@ -1,5 +1,6 @@
 //! Addresses and facts that connections, the admin endpoint and the node share: how to reach every actor of this node. Holds no state.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +34,17 @@ pub struct Settings {
     pub unix: Option<PathBuf>,
     /// The port clients use.
     pub port: u16,
+    /// For memcached clients, if there is such a port.
+    pub memcached: Option<MemcachedSettings>,
+}
+
+/// What connections of memcached clients need.
+#[derive(Debug, Clone, Copy)]
+pub struct MemcachedSettings {
+    /// Where they connect.
+    pub address: SocketAddr,
+    /// Longest item, as memcached counts.
+    pub item_bytes_max: usize,
 }
 
 /// How to reach everything.

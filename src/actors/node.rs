@@ -26,9 +26,9 @@ use crate::net::{self, Listener, Net, SocketFile, Stream, Udp};
 use crate::storage::{Leases, Store, StoreConfig};
 
 use super::clock::Clock;
-use super::connection::{Accepted, Census, Connections};
+use super::connection::{Accepted, Census, Connections, Port};
 use super::gossip::{GossipActor, SayGoodbye};
-use super::handles::{Handles, Settings};
+use super::handles::{Handles, MemcachedSettings, Settings};
 use super::live::Live;
 use super::local::Local;
 use super::replication::{Identity, Replication, ReportTo, ViewChanged};
@@ -58,6 +58,14 @@ pub enum StartError {
     Listen {
         /// Which.
         what: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The listener for memcached clients could not be bound.
+    #[error("cannot listen on memcached {address}: {error}; --memcached-port takes another, 0 takes a free one")]
+    ListenMemcached {
+        /// Where.
+        address: SocketAddr,
         /// Why.
         error: io::Error,
     },
@@ -132,7 +140,7 @@ pub fn block_on<F: Future>(program: F) -> F::Output {
 /// # Errors
 /// [`StartError`], with nothing left running.
 pub async fn start(
-    Bound { listener, udp, address }: Bound,
+    Bound { listener, udp, memcached, address }: Bound,
     config: &Config,
     world: World,
     admin_port: Option<u16>,
@@ -175,7 +183,7 @@ pub async fn start(
 
     let handles = Handles {
         identity,
-        settings: Arc::new(settings(config, address)),
+        settings: Arc::new(settings(config, address, memcached.as_ref())),
         live: Arc::new(live(config, address)),
         clock: world.clock,
         view,
@@ -196,25 +204,26 @@ pub async fn start(
         })
         .collect();
     handles.connections.set(connections.clone()).unwrap_or_else(|_| unreachable!("set once, here"));
-    actix::spawn(accept(listener, connections.clone(), handles.census.clone()));
-    let unix = unix.map(|(listener, file)| {
-        actix::spawn(accept(listener, connections, handles.census.clone()));
-        file
-    });
-    Ok(Node { handles, address, arbiters, unix })
+    let (unix, file) = unix.unzip();
+    let listeners = [(Some(listener), Port::Main), (unix, Port::Main), (memcached, Port::Memcached)];
+    for (listener, port) in listeners.into_iter().filter_map(|(listener, port)| Some((listener?, port))) {
+        actix::spawn(accept(listener, port, connections.clone(), handles.census.clone()));
+    }
+    Ok(Node { handles, address, arbiters, unix: file })
 }
 
-/// The main port, for connections and datagrams.
+/// The main port, for connections and datagrams, and that for memcached clients.
 pub struct Bound {
     listener: Listener,
     udp: Udp,
+    memcached: Option<Listener>,
     address: SocketAddr,
 }
 
-/// Takes the main port. The first thing to do: of all ports in use it is the one to tell of.
+/// Takes the main port, then that for memcached clients. The first thing to do: of all ports in use the main port is the one to tell of.
 ///
 /// # Errors
-/// [`StartError::Listen`].
+/// [`StartError::Listen`], [`StartError::ListenMemcached`].
 pub async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
     let listen = |what: String| move |error| StartError::Listen { what, error };
     let wanted = SocketAddr::new(config.host, config.port);
@@ -230,7 +239,15 @@ pub async fn bind(config: &Config, net: Net) -> Result<Bound, StartError> {
             Err(error) => return Err(listen(format!("udp {address}"))(error)),
         }
     };
-    Ok(Bound { listener, udp, address })
+    let memcached = bind_memcached(config, net).await?;
+    Ok(Bound { listener, udp, memcached, address })
+}
+
+async fn bind_memcached(config: &Config, net: Net) -> Result<Option<Listener>, StartError> {
+    let Some(memcached) = &config.memcached else { return Ok(None) };
+    let wanted = SocketAddr::new(config.host, memcached.port);
+    let refused = |error| StartError::ListenMemcached { address: wanted, error };
+    net.listen(wanted).await.map(Some).map_err(refused)
 }
 
 fn bind_unix(config: &Config) -> Result<Option<(Listener, SocketFile)>, StartError> {
@@ -300,13 +317,17 @@ fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Op
     }
 }
 
-fn settings(config: &Config, address: SocketAddr) -> Settings {
+fn settings(config: &Config, address: SocketAddr, memcached: Option<&Listener>) -> Settings {
     Settings {
         value_bytes_max: config.value_bytes_max,
         connections_max: config.connections_max,
         consistency: config.consistency,
         unix: config.unix.clone(),
         port: address.port(),
+        memcached: memcached.zip(config.memcached).map(|(listener, asked)| MemcachedSettings {
+            address: listener.address().ok().flatten().unwrap_or(SocketAddr::new(config.host, asked.port)),
+            item_bytes_max: asked.item_bytes_max,
+        }),
     }
 }
 
@@ -401,10 +422,10 @@ fn start_routers(
 }
 
 /// Hands connections to the data arbiters in turn.
-async fn accept(listener: Listener, connections: Vec<Addr<Connections>>, census: Arc<Census>) {
+async fn accept(listener: Listener, port: Port, connections: Vec<Addr<Connections>>, census: Arc<Census>) {
     for to in connections.iter().cycle() {
         match listener.accept().await.and_then(Stream::hand_over) {
-            Ok(stream) => to.do_send(Accepted(stream)),
+            Ok(stream) => to.do_send(Accepted(stream, port)),
             Err(error) => {
                 census.accepts_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "accept failed");

@@ -39,6 +39,8 @@ counters! {
     ConnectionsOutput => "connections_closed_output",
     /// Connections closed for breaking the RESP protocol or its limits.
     RespErrors => "protocol_errors_resp",
+    /// Connections closed for breaking the memcached protocol or its limits.
+    MemcachedErrors => "protocol_errors_memcached",
     /// Connections closed for breaking the native protocol or its limits.
     NativeErrors => "protocol_errors_native",
     /// Native connections refused for another cluster name or protocol version.
@@ -83,6 +85,8 @@ counters! {
     Expired => "expired_keys",
     /// Writes refused at the memory budget.
     OutOfMemory => "writes_refused_oom",
+    /// Items of memcached clients refused because they were too large.
+    ItemsTooLarge => "items_refused_too_large",
     /// Entries from replicas that were applied.
     EntriesApplied => "entries_applied",
     /// Entries from replicas that lost to what was here.

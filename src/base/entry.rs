@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::hlc::{UnixMs, Version};
+use super::marks::Marks;
 
 /// A versioned value or a versioned delete, borrowing its bytes. The wire and the store both speak it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +30,8 @@ pub enum BodyRef<'a> {
         value: &'a [u8],
         /// Absolute expiry; `None` never expires.
         deadline: Option<UnixMs>,
-        /// Opaque 32-bit flags of memcached clients; 0 for every other client.
-        flags: u32,
+        /// What memcached clients keep beside it.
+        marks: Marks,
     },
 }
 
@@ -54,8 +55,8 @@ pub enum Body {
         value: Bytes,
         /// Absolute expiry; `None` never expires.
         deadline: Option<UnixMs>,
-        /// Opaque flags of memcached clients.
-        flags: u32,
+        /// What memcached clients keep beside it.
+        marks: Marks,
     },
 }
 
@@ -64,7 +65,7 @@ impl Entry {
     pub fn as_ref(&self) -> EntryRef<'_> {
         let body = match &self.body {
             Body::Tombstone => BodyRef::Tombstone,
-            Body::Live { value, deadline, flags } => BodyRef::Live { value, deadline: *deadline, flags: *flags },
+            Body::Live { value, deadline, marks } => BodyRef::Live { value, deadline: *deadline, marks: *marks },
         };
         EntryRef { version: self.version, body }
     }
@@ -80,7 +81,7 @@ impl EntryRef<'_> {
     pub fn to_entry_with(self, own: impl FnOnce(&[u8]) -> Bytes) -> Entry {
         let body = match self.body {
             BodyRef::Tombstone => Body::Tombstone,
-            BodyRef::Live { value, deadline, flags } => Body::Live { value: own(value), deadline, flags },
+            BodyRef::Live { value, deadline, marks } => Body::Live { value: own(value), deadline, marks },
         };
         Entry { version: self.version, body }
     }
@@ -98,9 +99,9 @@ impl EntryRef<'_> {
             (BodyRef::Tombstone, BodyRef::Live { .. }) => Ordering::Greater,
             (BodyRef::Live { .. }, BodyRef::Tombstone) => Ordering::Less,
             (
-                BodyRef::Live { value: a, deadline: ad, flags: af },
-                BodyRef::Live { value: b, deadline: bd, flags: bf },
-            ) => a.cmp(b).then(ad.cmp(bd)).then(af.cmp(bf)),
+                BodyRef::Live { value: a, deadline: ad, marks: am },
+                BodyRef::Live { value: b, deadline: bd, marks: bm },
+            ) => a.cmp(b).then(ad.cmp(bd)).then(am.cmp(bm)),
         })
     }
 }
@@ -122,7 +123,7 @@ mod tests {
             (0u8..3, prop::option::of(0u64..3), 0u32..2).prop_map(|(byte, deadline, flags)| Body::Live {
                 value: Bytes::from(vec![byte]),
                 deadline,
-                flags
+                marks: Marks::of(flags),
             }),
         ];
         (0u64..3, 0u32..3, body).prop_map(|(time, origin, body)| Entry { version: Version { time, origin }, body })

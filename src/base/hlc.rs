@@ -27,6 +27,14 @@ impl Version {
         Self { time: ms << COUNTER_BITS, origin: 0 }
     }
 
+    /// A number below 2^63 for clients that compare versions of a key (memcached's CAS unique). Different versions have different numbers: those of
+    /// one origin have different times, those of one time different origins, and a multiplication by an odd number maps no two origins to one. Of
+    /// two that differ in both, the times would have to be apart by just the difference of two such products: one pair in 2^63.
+    pub fn cas_unique(self) -> u64 {
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.time.wrapping_add(u64::from(self.origin).wrapping_mul(SPREAD)) & (u64::MAX >> 1)
+    }
+
     /// The wall clock part.
     pub fn unix_ms(self) -> UnixMs {
         self.time >> COUNTER_BITS
@@ -108,6 +116,18 @@ mod tests {
             let seen = Version { time, origin };
             prop_assert!(Hlc::new(0, 500).stamp(now, seen) > seen);
         }
+    }
+
+    #[test]
+    fn versions_of_one_time_or_of_one_origin_have_different_numbers() {
+        let origins = [0, 1, 2, 3, 0x8000_0000, u32::MAX - 1, u32::MAX, 0x9e37_79b9, 0x7f4a_7c15];
+        let times = [0, 1, 1 << 16, 1_700_000_000_000 << 16, (1_700_000_000_000 << 16) + 1, 1 << 62];
+        let numbers: std::collections::BTreeSet<u64> = origins
+            .iter()
+            .flat_map(|origin| times.map(|time| Version { time, origin: *origin }.cas_unique()))
+            .collect();
+        assert_eq!(numbers.len(), origins.len() * times.len());
+        assert!(numbers.iter().all(|number| *number < 1 << 63));
     }
 
     #[test]

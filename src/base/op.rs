@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::hlc::UnixMs;
+use super::item::ItemAct;
 use super::seen::Seen;
 
 /// One operation on one key.
@@ -196,6 +197,8 @@ pub enum Act {
         /// How many.
         skip: u32,
     },
+    /// Something about the whole item. The reply is one of items, see there.
+    Item(ItemAct),
 }
 
 /// How `BITOP` combines values.
@@ -310,6 +313,9 @@ pub enum Aspect {
 impl Act {
     /// Whether it can change the key.
     pub fn writes(&self) -> bool {
+        if let Self::Item(act) = self {
+            return act.writes();
+        }
         !matches!(
             self,
             Self::Get
@@ -337,6 +343,9 @@ impl Act {
 
     /// Whether what it does or answers depends on what the key holds. The others are blind writes, which need no read first.
     pub fn reads(&self) -> bool {
+        if let Self::Item(act) = self {
+            return act.reads();
+        }
         !matches!(
             self,
             Self::Set { when: When::Always, answer: SetAnswer::Done | SetAnswer::Flag, expiry, .. } if *expiry != Expiry::Keep
@@ -371,6 +380,8 @@ mod tests {
         assert!(!Act::Incr { by: 1 }.repeats_safely());
         assert!(!Act::Delete.repeats_safely());
         assert!(Act::Get.repeats_safely());
+        assert!(Act::Item(ItemAct::Read).repeats_safely() && Act::Item(ItemAct::Put).repeats_safely());
+        assert!(!Act::Item(ItemAct::Fetch).repeats_safely() && !Act::Item(ItemAct::Store).repeats_safely());
         assert!(!Act::GetEx { expiry: Expiry::Clear }.repeats_safely());
         assert!(!Act::DeleteIf { comparison: Comparison::Equal }.repeats_safely());
         assert!(Act::Digest.repeats_safely());
@@ -379,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_has_not_grown() {
+    fn what_every_operation_carries_stays_small() {
         assert_eq!((size_of::<Act>(), size_of::<Op>()), (24, 88));
     }
 

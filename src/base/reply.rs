@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::item::ItemReply;
+
 /// The refusal of a node that has no room for a request.
 pub const BUSY: &str = "BUSY the node is overloaded, nothing was done";
 /// The refusal of a node that stops.
@@ -32,6 +34,8 @@ pub enum ReplyRef<'a> {
     Simple(Cow<'static, str>),
     /// An error line, first word included, without `-` or line end.
     Error(Cow<'static, str>),
+    /// What came of an act on an item.
+    Item(&'a ItemReply<'a>),
 }
 
 /// What a reply was, once encoded: enough to add up a `DEL` over several keys without decoding.
@@ -54,7 +58,9 @@ impl ReplyRef<'_> {
             Self::Int(n) => ReplyKind::Int(*n),
             Self::Error(_) => ReplyKind::Error,
             Self::Null => ReplyKind::Null,
-            Self::Ok | Self::Bulk(_) | Self::Shared(_) | Self::Ints(_) | Self::Simple(_) => ReplyKind::Value,
+            Self::Ok | Self::Bulk(_) | Self::Shared(_) | Self::Ints(_) | Self::Simple(_) | Self::Item(_) => {
+                ReplyKind::Value
+            }
         }
     }
 }
@@ -67,6 +73,9 @@ pub enum Wire {
     Resp2,
     /// Redis protocol, version 3.
     Resp3,
+    /// Between this project's own parts, who read it with `protocol::item` and dress it for their clients: as version 3, and items with all
+    /// that is known of them.
+    Item,
 }
 
 /// Where a store puts its answers.

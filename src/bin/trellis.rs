@@ -160,6 +160,9 @@ fn announce(config: &Config, node: &Node, admin_port: Option<u16>) -> io::Result
     // Always HOST:PORT, for scripts; no admin endpoint is port 0, as in `--admin-port 0`.
     let admin = SocketAddr::new(config.host, admin_port.unwrap_or(0));
     let mut line = format!("trellis ready main={} admin={admin}", node.address);
+    if let Some(memcached) = &node.handles.settings.memcached {
+        line.push_str(&format!(" memcached={}", memcached.address));
+    }
     if let Some(path) = &config.unix {
         line.push_str(&format!(" unix={}", path.display()));
     }

@@ -51,6 +51,8 @@ settings! {
     admin_port => "admin-port",
     /// Memcached port.
     memcached_port => "memcached-port",
+    /// Longest item of memcached clients.
+    memcached_max_item_size => "memcached-max-item-size",
     /// Cluster name.
     cluster_name => "cluster-name",
     /// Unix socket.

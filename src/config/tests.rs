@@ -225,8 +225,7 @@ fn names_are_plain() {
 
 #[test]
 fn options_of_later_versions_are_refused_by_name() {
-    let changes: [fn(&mut Settings) -> &mut Option<String>; 10] = [
-        |s| &mut s.memcached_port,
+    let changes: [fn(&mut Settings) -> &mut Option<String>; 9] = [
         |s| &mut s.data_dir,
         |s| &mut s.fsync,
         |s| &mut s.password_file,
@@ -241,6 +240,30 @@ fn options_of_later_versions_are_refused_by_name() {
         let error = with(|s| *field(s) = text("x")).unwrap_err();
         assert_eq!(error.to_string(), format!("{name} is not available in this version"));
     }
+}
+
+#[test]
+fn the_memcached_port_is_its_own_and_its_items_are_values() {
+    let port = |port: &'static str| with(move |s| s.memcached_port = text(port)).map(|config| config.memcached);
+    assert_eq!(with(|_| {}).unwrap().memcached, None);
+    assert_eq!(port("11211"), Ok(Some(Memcached { port: 11_211, item_bytes_max: 1 << 20 })));
+    assert_eq!(port("0").unwrap().unwrap().port, 0);
+    assert!(port("").is_err() && port("x").is_err() && port("65536").is_err());
+    let items = |item: &'static str, value: Option<&'static str>| {
+        with(move |s| {
+            s.memcached_port = text("0");
+            s.memcached_max_item_size = text(item);
+            s.max_value_size = value.map(str::to_owned);
+        })
+    };
+    assert_eq!(items("2mb", None).unwrap().memcached.unwrap().item_bytes_max, 2 << 20);
+    assert!(items("1kb", None).is_ok() && items("1023", None).is_err() && items("2mb", Some("1mb")).is_err());
+    let small = with(|s| (s.memcached_port, s.max_value_size) = (text("0"), text("64kb")));
+    assert_eq!(small.unwrap().memcached.unwrap().item_bytes_max, 64 << 10);
+    let main = Settings { port: text("7000"), memcached_port: text("7000"), ..Settings::default() };
+    assert!(Config::new(&main, 1).is_err());
+    let admin = Settings { port: text("7000"), memcached_port: text("17000"), ..Settings::default() };
+    assert!(Config::new(&admin, 1).is_err());
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// What a node has open before anybody connects, but for its threads: standard streams, listeners, signals, the runtimes of the main
-/// thread, of liveness and of the admin endpoint. Measured 22, and a few for files that are read in passing.
+/// thread, of liveness and of the admin endpoint. Measured 22, and one more each with a Unix socket and with a port for memcached clients; the
+/// rest is for files that are read in passing.
 const OWN: u64 = 32;
 /// What the runtime of one more data thread has open.
 const OWN_PER_THREAD: u64 = 4;

@@ -2,6 +2,8 @@
 
 pub mod datagram;
 pub mod dump;
+pub mod item;
+pub mod memcached;
 pub mod native;
 pub mod request;
 pub mod resp;

@@ -320,7 +320,11 @@ mod tests {
     use crate::storage::packed::{Content, ContentBody, Value};
 
     fn entry(key: &[u8], time: u64) -> Packed {
-        let body = ContentBody::Live { value: Value::Copied(key), deadline: None, flags: 0 };
+        let body = ContentBody::Live {
+            value: Value::Copied(key),
+            deadline: None,
+            marks: crate::base::marks::Marks::default(),
+        };
         Packed::new(key, &Content { version: Version { time, origin: 1 }, body })
     }
 

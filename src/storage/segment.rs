@@ -112,6 +112,11 @@ impl Segment {
         self.live.slot_mut(place).is_some_and(|slot| slot.stamp_with(stamp))
     }
 
+    /// Notes that the entry at a place of `live` was read as an item; whether it had been before.
+    pub(super) fn note_hit(&mut self, place: usize) -> bool {
+        self.live.slot_mut(place).is_some_and(Slot::note_hit)
+    }
+
     /// The version the tombstone of `key` has, if there is one.
     pub(super) fn buried(&self, key: Key<'_>) -> Option<Version> {
         Some(self.buried.get(self.buried.find(key)?)?.version())

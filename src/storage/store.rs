@@ -172,16 +172,24 @@ impl Store {
         let table = &self.tables[table];
         let Some(live) = table.peek(key) else { return table.entry(key).map(EntryRef::to_entry) };
         let content = live.content();
-        let ContentBody::Live { value, deadline, flags } = content.body else { return None };
+        let ContentBody::Live { value, deadline, marks } = content.body else { return None };
         let value = match value {
             Value::Owned(bytes) => bytes.clone(),
             Value::Copied(bytes) => Bytes::copy_from_slice(bytes),
         };
-        Some(Entry { version: content.version, body: Body::Live { value, deadline, flags } })
+        Some(Entry { version: content.version, body: Body::Live { value, deadline, marks } })
     }
 
     /// The value under `key` to be read now. An expired one is swept and not returned.
+    #[inline]
     pub(super) fn read(&mut self, table: usize, key: Key<'_>, now: UnixMs, is_use: bool) -> Option<PackedRef<'_>> {
+        let at = self.locate(table, key, now, is_use)?;
+        self.tables[table].at(at)
+    }
+
+    /// As [`Store::read`], where it lies.
+    #[inline]
+    pub(super) fn locate(&mut self, table: usize, key: Key<'_>, now: UnixMs, is_use: bool) -> Option<(usize, usize)> {
         let at = self.tables[table].locate(key)?;
         if self.tables[table].at(at)?.expired(now) {
             self.expire(table, key);
@@ -191,7 +199,7 @@ impl Store {
             let news = self.tables[table].touch(at, self.uses.now());
             self.count_use(news);
         }
-        self.tables[table].at(at)
+        Some(at)
     }
 
     /// Counts a use for the order of eviction.
@@ -269,8 +277,8 @@ impl Store {
         }
         self.counters.inc(Counter::EntriesApplied);
         match &entry.body {
-            Body::Live { value, deadline, flags } if effective.body != BodyRef::Tombstone => {
-                let body = ContentBody::Live { value: Value::Owned(value), deadline: *deadline, flags: *flags };
+            Body::Live { value, deadline, marks } if effective.body != BodyRef::Tombstone => {
+                let body = ContentBody::Live { value: Value::Owned(value), deadline: *deadline, marks: *marks };
                 let put = self.tables[table].put(key, self.uses.now(), body, |_| entry.version, &mut self.tally);
                 self.count_use(put.news);
                 self.stay_within_budget(table, key);

@@ -131,6 +131,11 @@ impl Table {
         self.segments[segment].touch(place, used)
     }
 
+    /// Notes that the entry at a location was read as an item; whether it had been before.
+    pub(super) fn note_hit(&mut self, (segment, place): (usize, usize)) -> bool {
+        self.segments[segment].note_hit(place)
+    }
+
     /// The live entry under `key`, expired or not.
     pub(super) fn peek(&self, key: Key<'_>) -> Option<PackedRef<'_>> {
         self.segments[self.segment_of(key)].peek(key)

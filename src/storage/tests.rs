@@ -11,6 +11,7 @@ use crate::base::counters::Counter;
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
 use crate::base::hlc::{Hlc, UnixMs, Version};
 use crate::base::limits::LARGE_VALUE_BYTES;
+use crate::base::marks::Marks;
 use crate::base::op::{Act, Comparison, Deadline, ExpireWhen, Expiry, Op, SetAnswer, When};
 use crate::base::reply::{ReplyRef, ReplySink};
 use crate::base::slot::Partition;
@@ -21,6 +22,7 @@ mod budget;
 mod conditions;
 mod describe;
 mod eviction;
+mod items;
 mod replicas;
 mod steps;
 mod time;
@@ -59,6 +61,7 @@ impl ReplySink for Replies {
             }
             ReplyRef::Simple(simple) => format!("+{simple}"),
             ReplyRef::Error(error) => format!("-{error}"),
+            ReplyRef::Item(item) => format!("{:?} {:?}", item.outcome, item.value),
         });
     }
 }

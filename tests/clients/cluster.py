@@ -16,7 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-READY = re.compile(r"^trellis ready main=(\S+):(\d+) admin=(\S+):(\d+)(?: memcached=\S+)?(?: unix=(\S+))?$")
+READY = re.compile(r"^trellis ready main=(\S+):(\d+) admin=(\S+):(\d+)(?: memcached=\S+:(\d+))?(?: unix=(\S+))?$")
 START_SECONDS_MAX = 20
 # The admin port is the main port + 10000: both stay below the kernel's range for outgoing connections, so that neither is taken meanwhile.
 FREE_PORTS = range(20_000 + os.getpid() % 200 * 10, 22_700)
@@ -99,7 +99,8 @@ class Node(Process):
             self.kill()
             raise RuntimeError(f"the node did not say that it is ready: {line!r}\n{self.log_tail()}")
         self.host, self.port = ready[1], int(ready[2])
-        self.admin, self.unix = f"{ready[3]}:{ready[4]}", ready[5]
+        self.admin, self.unix = f"{ready[3]}:{ready[4]}", ready[6]
+        self.memcached = int(ready[5]) if ready[5] else None
         self.address = f"{self.host}:{self.port}"
 
     def again(self, seeds, options=None):

@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) main: String,
     /// `host:port` of its admin endpoint.
     pub(crate) admin: String,
+    /// `host:port` for memcached clients, or empty.
+    pub(crate) memcached: String,
     lines: Receiver<String>,
     log: Option<JoinHandle<String>>,
 }
@@ -78,7 +80,15 @@ impl Node {
             let found = ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             found.unwrap_or_default().to_owned()
         };
-        Self { main: field("main"), admin: field("admin"), child, ready, lines, log: Some(log) }
+        Self {
+            main: field("main"),
+            admin: field("admin"),
+            memcached: field("memcached"),
+            child,
+            ready,
+            lines,
+            log: Some(log),
+        }
     }
 
     /// A cluster of `count` nodes that all see each other and hold their share.

@@ -2,7 +2,6 @@
 //! router, in order. Never reads or writes a socket.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -22,7 +21,7 @@ use crate::protocol::resp::{Args, info};
 use super::super::router::Batch;
 use super::super::topology;
 use super::transaction::{self, Incoming};
-use super::{Door, Entry, observe};
+use super::{Door, Entry, observe, pause};
 
 /// Requests waiting to go to the router together, and the commands they came from.
 #[derive(Default)]
@@ -71,10 +70,11 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
         let out = if replies == Replies::On || unmutes(entry, &parsed) { &mut *out } else { &mut unheard };
         if door.handles.census.pausing.is_set()
             && let Ok((command, _)) = &parsed
-            && is_held(door, entry, command)
+            && let Some(writes) = writes(entry, command)
+            && pause::holds(door, writes)
         {
             flush(door, entry, &mut run, out).await;
-            wait_out(door, entry, command).await;
+            pause::wait_out(door, writes).await;
         }
         let is_open = entry.transaction.borrow().is_open();
         let at_once = if is_open { transaction::queue(door, entry, parsed, bytes, out) } else { Some(parsed) };
@@ -155,20 +155,10 @@ async fn itself(
     }
 }
 
-/// Whether `CLIENT PAUSE` holds a command up now. The one that ends a pause it never does.
-fn is_held(door: &Door, entry: &Entry, command: &Command) -> bool {
+/// Whether `CLIENT PAUSE` may hold a command up as one that writes; `None` if it never does, being the one that ends a pause.
+fn writes(entry: &Entry, command: &Command) -> Option<bool> {
     let writes = command.writes() || command.name == "exec" && entry.transaction.borrow().writes();
-    command.name != "client|unpause" && door.handles.census.pausing.holds(writes, door.now())
-}
-
-/// How often a command that is held up looks whether it still is.
-const PAUSE_LOOK: Duration = Duration::from_millis(20);
-
-/// Waits until a command is no longer held up, or the node stops.
-async fn wait_out(door: &Door, entry: &Entry, command: &Command) {
-    while is_held(door, entry, command) && !door.is_stopping() {
-        tokio::time::sleep(PAUSE_LOOK).await;
-    }
+    (command.name != "client|unpause").then_some(writes)
 }
 
 /// Has the router answer the requests gathered so far.

@@ -68,6 +68,7 @@ fn bytes_of(holding: &Holding<'_>) -> usize {
 mod tests {
     use super::*;
     use crate::base::hlc::Version;
+    use crate::base::marks::Marks;
     use crate::base::reply::{ReplyKind, Wire};
     use bytes::{Buf, Bytes};
 
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn a_page_has_a_bound_and_at_least_one_entry() {
         let value = vec![0; 1_000];
-        let body = BodyRef::Live { value: &value, deadline: None, flags: 0 };
+        let body = BodyRef::Live { value: &value, deadline: None, marks: Marks::default() };
         let holdings = [Holding::Entry(EntryRef { version: Version::ZERO, body }); 5];
         assert_eq!([0, 1, 2_500, 1 << 20].map(|target| page(&holdings, target)), [1, 1, 2, 5]);
         assert_eq!(page(&[], 10), 0);

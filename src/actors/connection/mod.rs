@@ -7,6 +7,7 @@
 mod answers;
 mod execute;
 mod fit;
+mod memcached;
 mod native;
 mod observe;
 mod pause;
@@ -56,7 +57,16 @@ const READ_BYTES_FIRST: usize = 1024;
 /// A connection to serve.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Accepted(pub Handover);
+pub struct Accepted(pub Handover, pub Port);
+
+/// Which listener a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Redis clients and peers.
+    Main,
+    /// memcached clients.
+    Memcached,
+}
 
 /// One line per client, as `CLIENT LIST` has them, by id.
 #[derive(Message)]
@@ -136,6 +146,8 @@ struct Door {
     clients: RefCell<BTreeMap<u64, Rc<Entry>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
+    /// The flush that a memcached client has put off. One: a later one takes its place.
+    flush: RefCell<Option<AbortHandle>>,
     /// When a native connection refused or closed was last worth a line.
     refusal_logged: Cell<Option<Instant>>,
 }
@@ -175,6 +187,7 @@ impl Connections {
             clients: RefCell::default(),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
+            flush: RefCell::new(None),
             refusal_logged: Cell::new(None),
         };
         Self { door: Rc::new(door) }
@@ -219,20 +232,23 @@ async fn serve(door: Rc<Door>, entry: Rc<Entry>, mut stream: Stream) {
     let first = match tokio::time::timeout(FIRST_BYTE_MAX, stream.read_buf(&mut buf)).await {
         Ok(read) => read,
         Err(_) if entry.seat.settle(Role::Client) => stream.read_buf(&mut buf).await,
-        Err(_) => return refuse(&door, stream).await,
+        Err(_) => return refuse(&door, stream, Port::Main).await,
     };
     match first {
         Ok(0) | Err(_) => {}
         Ok(_) if buf[0] == PREFACE[0] => native::serve(&door, &entry, stream, buf).await,
         Ok(_) if entry.seat.settle(Role::Client) => resp::serve(&door, &entry, stream, buf).await,
-        Ok(_) => refuse(&door, stream).await,
+        Ok(_) => refuse(&door, stream, Port::Main).await,
     }
 }
 
 /// Tells a client that there is no room for it.
-async fn refuse(door: &Door, mut stream: Stream) {
+async fn refuse(door: &Door, mut stream: Stream, port: Port) {
     door.count(Counter::ConnectionsRefused);
-    let refusal = stream.write_all(b"-ERR max number of clients reached\r\n");
+    let refusal = stream.write_all(match port {
+        Port::Main => b"-ERR max number of clients reached\r\n".as_slice(),
+        Port::Memcached => b"ERROR Too many open connections\r\n",
+    });
     let _ = tokio::time::timeout(LOOK_EVERY, refusal).await;
 }
 
@@ -260,12 +276,12 @@ impl Actor for Connections {
 impl Handler<Accepted> for Connections {
     type Result = ();
 
-    fn handle(&mut self, Accepted(stream): Accepted, _: &mut Self::Context) {
+    fn handle(&mut self, Accepted(stream, port): Accepted, _: &mut Self::Context) {
         let Ok(stream) = stream.take_over() else { return };
         let census = &self.door.handles.census;
         let Some(seat) = Seat::take(census.clone()) else {
             let door = self.door.clone();
-            actix::spawn(async move { refuse(&door, stream).await });
+            actix::spawn(async move { refuse(&door, stream, port).await });
             return;
         };
         self.door.count(Counter::ConnectionsAccepted);
@@ -294,7 +310,11 @@ impl Handler<Accepted> for Connections {
         let listed = Listed { door: self.door.clone(), id };
         let (door, served) = (self.door.clone(), entry.clone());
         let task = tokio::task::spawn_local(async move {
-            serve(door, served, stream).await;
+            match port {
+                Port::Main => serve(door, served, stream).await,
+                Port::Memcached if served.seat.settle(Role::Client) => memcached::serve(&door, &served, stream).await,
+                Port::Memcached => refuse(&door, stream, port).await,
+            }
             drop(listed);
         });
         entry.task.replace(Some(task.abort_handle()));

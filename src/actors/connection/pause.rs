@@ -2,9 +2,12 @@
 //! all. Peers are never held up. Tested below.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::base::hlc::UnixMs;
 use crate::protocol::resp::control::Pause;
+
+use super::Door;
 
 /// The longest pause; a longer one ends then. Nobody means to hold an application up for longer, and a forgotten one must end.
 pub(super) const PAUSE_MS_MAX: u64 = 60 * 60 * 1000;
@@ -44,6 +47,21 @@ impl Pausing {
             self.end();
         }
         now < until && (writes || self.everything.load(Ordering::Relaxed))
+    }
+}
+
+/// How often a command that is held up looks whether it still is.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Whether a command is held up now, given whether it writes.
+pub(super) fn holds(door: &Door, writes: bool) -> bool {
+    door.handles.census.pausing.holds(writes, door.now())
+}
+
+/// Waits until such a command is no longer held up, or the node stops.
+pub(super) async fn wait_out(door: &Door, writes: bool) {
+    while holds(door, writes) && !door.is_stopping() {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

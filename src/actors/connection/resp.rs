@@ -20,30 +20,67 @@ use super::{Door, Entry, READ_BYTES_FIRST, Waits, execute};
 /// The refusal of a command that is too large for the moment. The connection ends, because the rest of the command is still to come.
 const TOO_MUCH: &str = "BUSY the node is receiving too much, nothing was done with this command";
 
-/// What the connection holds.
-struct Talk {
-    decoder: Decoder,
-    buf: BytesMut,
-    out: ReplyBuf,
+/// What a connection has to know of the commands that its protocol's decoder has begun.
+pub(super) trait Arriving {
+    /// Bytes held outside the read buffer.
+    fn held_bytes(&self) -> usize;
+    /// Whether nothing of a command has arrived.
+    fn is_idle(&self, buf: &BytesMut) -> bool;
+    /// Where the next bytes belong.
+    fn read_target<'a>(&'a mut self, buf: &'a mut BytesMut) -> &'a mut BytesMut;
+    /// Appends an error of the connection itself.
+    fn put_error(out: &mut ReplyBuf, text: &str);
+}
+
+impl Arriving for Decoder {
+    fn held_bytes(&self) -> usize {
+        Self::held_bytes(self)
+    }
+
+    fn is_idle(&self, buf: &BytesMut) -> bool {
+        Self::is_idle(self, buf)
+    }
+
+    fn read_target<'a>(&'a mut self, buf: &'a mut BytesMut) -> &'a mut BytesMut {
+        Self::read_target(self, buf)
+    }
+
+    fn put_error(out: &mut ReplyBuf, text: &str) {
+        out.push_error(text.as_bytes());
+    }
+}
+
+/// What the connection holds, of a protocol that `D` decodes.
+pub(super) struct Talk<D> {
+    pub(super) decoder: D,
+    pub(super) buf: BytesMut,
+    pub(super) out: ReplyBuf,
     /// How much is read at once.
     chunk: usize,
     share: Share,
     /// Bytes of the commands its transaction has queued.
     queued: usize,
     /// Whether whole commands may be left in `buf`, for want of room for their replies.
-    left: bool,
+    pub(super) left: bool,
     /// Since when the client has taken none of the replies that wait for it.
     unread_since: Option<Instant>,
 }
 
-impl Talk {
+impl<D: Arriving> Talk<D> {
+    /// What holds what has been read of a connection that begins.
+    pub(super) fn new(door: &Door, decoder: D, buf: BytesMut, out: ReplyBuf) -> Self {
+        door.bytes_in.set(door.bytes_in.get() + buf.len() as u64);
+        let share = Share::of(door.budget.clone());
+        Self { decoder, buf, out, chunk: READ_BYTES_FIRST, share, queued: 0, left: false, unread_since: None }
+    }
+
     /// Bytes of commands that are not complete.
     fn unfinished_bytes(&self) -> usize {
         self.buf.len() + self.decoder.held_bytes()
     }
 
     /// Counts what the connection holds, and says whether there is room for more replies. There always is once none waits.
-    fn has_room(&self, door: &Door) -> bool {
+    pub(super) fn has_room(&self, door: &Door) -> bool {
         self.share.hold(self.unfinished_bytes() + self.out.held_bytes() + self.queued);
         !self.out.has_remaining() || (self.out.remaining() < OUTPUT_BYTES_MAX && !door.budget.is_used_up())
     }
@@ -57,17 +94,8 @@ impl Talk {
 /// Serves the connection until the client hangs up, breaks the protocol, or says `QUIT`.
 pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, buf: BytesMut) {
     let (mut from, mut to) = tokio::io::split(stream);
-    door.bytes_in.set(door.bytes_in.get() + buf.len() as u64);
-    let mut talk = Talk {
-        decoder: Decoder::new(door.handles.settings.value_bytes_max),
-        buf,
-        out: ReplyBuf::new(entry.session.borrow().wire()),
-        chunk: READ_BYTES_FIRST,
-        share: Share::of(door.budget.clone()),
-        queued: 0,
-        left: false,
-        unread_since: None,
-    };
+    let decoder = Decoder::new(door.handles.settings.value_bytes_max);
+    let mut talk = Talk::new(door, decoder, buf, ReplyBuf::new(entry.session.borrow().wire()));
     while turn(door, entry, &mut talk).await {
         match exchange(door, entry, (&mut from, &mut to), &mut talk).await {
             Ok(true) => {}
@@ -75,8 +103,13 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, bu
             Err(_) => return,
         }
     }
-    // The last replies: the end of a pipeline, an error in the protocol, the answer to QUIT. What else arrived is given up.
-    (talk.decoder, talk.buf) = (Decoder::new(0), BytesMut::new());
+    talk.decoder = Decoder::new(0);
+    finish(door, entry, to, talk).await;
+}
+
+/// Writes the last replies: the end of a pipeline, an error in the protocol, the answer to QUIT. What else arrived is given up.
+pub(super) async fn finish<D: Arriving>(door: &Door, entry: &Entry, mut to: WriteHalf<Stream>, mut talk: Talk<D>) {
+    talk.buf = BytesMut::new();
     while talk.out.has_remaining() {
         talk.share.hold(talk.out.held_bytes());
         note_wait(door, entry, &mut talk);
@@ -89,7 +122,7 @@ pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, bu
 }
 
 /// Executes everything that has arrived in full. False if the connection is to end.
-async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk) -> bool {
+async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk<Decoder>) -> bool {
     let mut commands = Vec::new();
     if talk.left && !talk.has_room(door) {
         return true;
@@ -118,11 +151,11 @@ async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk) -> bool {
 }
 
 /// Waits until something was read or written. False at the client's end.
-async fn exchange(
+pub(super) async fn exchange<D: Arriving>(
     door: &Door,
     entry: &Entry,
     (from, to): (&mut ReadHalf<Stream>, &mut WriteHalf<Stream>),
-    talk: &mut Talk,
+    talk: &mut Talk<D>,
 ) -> io::Result<bool> {
     loop {
         note_wait(door, entry, talk);
@@ -134,7 +167,7 @@ async fn exchange(
         let room = talk.has_room(door) && !talk.left;
         if talk.asks_too_much(door) {
             door.count(Counter::Busy);
-            talk.out.push_error(TOO_MUCH.as_bytes());
+            D::put_error(&mut talk.out, TOO_MUCH);
             return Ok(false);
         }
         let target = talk.decoder.read_target(&mut talk.buf);
@@ -165,7 +198,7 @@ async fn exchange(
 }
 
 /// Notes that the client has taken replies: whatever else it does meanwhile, this alone shows that it goes on taking them.
-fn note_written(door: &Door, entry: &Entry, talk: &mut Talk, written: usize) {
+fn note_written<D: Arriving>(door: &Door, entry: &Entry, talk: &mut Talk<D>, written: usize) {
     door.bytes_out.set(door.bytes_out.get() + written as u64);
     entry.waits.set(Waits::Us);
     talk.unread_since = None;
@@ -175,7 +208,7 @@ fn note_written(door: &Door, entry: &Entry, talk: &mut Talk, written: usize) {
 }
 
 /// Notes what the connection is about to wait for. A wait that goes on keeps its beginning.
-fn note_wait(door: &Door, entry: &Entry, talk: &mut Talk) {
+fn note_wait<D: Arriving>(door: &Door, entry: &Entry, talk: &mut Talk<D>) {
     let now = || door.handles.clock.monotonic();
     let bytes = talk.unfinished_bytes();
     entry.is_counted.set(talk.share.is_counted());

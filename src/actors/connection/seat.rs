@@ -24,6 +24,7 @@ pub(super) enum Role {
 pub struct Census {
     seats: [Seats; 3],
     next_id: AtomicU64,
+    flushes: AtomicU64,
     /// Connections that `accept` failed to bring.
     pub accepts_failed: AtomicU64,
     /// Set once the node stops: requests are refused from then on.
@@ -44,12 +45,23 @@ impl Census {
         let seats = [UNDECIDED_CONNECTIONS_MAX, clients_max, PEER_CONNECTIONS_MAX]
             .map(|max| Seats { taken: AtomicUsize::new(0), max });
         let (next_id, accepts_failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { seats, next_id, accepts_failed, stopping: AtomicBool::new(false), pausing: Pausing::default() }
+        let flushes = AtomicU64::new(0);
+        Self { seats, next_id, flushes, accepts_failed, stopping: AtomicBool::new(false), pausing: Pausing::default() }
     }
 
     /// The number of a new connection.
     pub(super) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number of a flush that a memcached client asks for.
+    pub(super) fn next_flush(&self) -> u64 {
+        self.flushes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether none was asked for since.
+    pub(super) fn is_last_flush(&self, number: u64) -> bool {
+        self.flushes.load(Ordering::Relaxed) == number
     }
 
     fn take(&self, role: Role) -> bool {

@@ -13,6 +13,7 @@ use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::hlc::Hlc;
 use crate::base::id::RequestId;
 use crate::base::limits::OUTBOX_BYTES_MAX;
+use crate::base::marks::Marks;
 use crate::base::op::{Act, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
 use crate::cluster::membership::Membership;
@@ -168,7 +169,7 @@ fn of_a_large_value_only_the_last_version_of_a_batch_is_sent() {
 #[test]
 fn a_batch_encodes_no_more_than_fills_an_outbox() {
     let value = vec![7; OUTBOX_BYTES_MAX / 4];
-    let body = BodyRef::Live { value: &value, deadline: None, flags: 0 };
+    let body = BodyRef::Live { value: &value, deadline: None, marks: Marks::default() };
     let mut out = Outbound::default();
     for op in 0..100 {
         let entry = EntryRef { version: Version { time: u64::from(op), origin: 1 }, body };

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::entry::Body;
 use crate::base::level::Level;
+use crate::base::marks::Marks;
 use crate::base::reply::ReplyKind;
 use crate::cluster::view::Route;
 
@@ -25,7 +26,7 @@ fn at(ms: u64) -> Version {
 }
 
 fn entry(version: Version) -> Entry {
-    Entry { version, body: Body::Live { value: Bytes::from_static(b"v"), deadline: None, flags: 0 } }
+    Entry { version, body: Body::Live { value: Bytes::from_static(b"v"), deadline: None, marks: Marks::default() } }
 }
 
 fn outcome(version: Version) -> Outcome {

@@ -279,7 +279,10 @@ mod tests {
     }
 
     fn entry_of(value: &[u8]) -> EntryRef<'_> {
-        EntryRef { version: Version::ZERO, body: BodyRef::Live { value, deadline: None, flags: 0 } }
+        EntryRef {
+            version: Version::ZERO,
+            body: BodyRef::Live { value, deadline: None, marks: crate::base::marks::Marks::default() },
+        }
     }
 
     /// Every message that carries a key, with this one.

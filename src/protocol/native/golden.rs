@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
 use crate::base::entry::BodyRef;
+use crate::base::marks::Marks;
 use crate::base::op::Act;
 use acts::*;
 use numbers::*;
@@ -75,7 +76,7 @@ const VERSION_OF_7: Version = Version { time: 7 << 16, origin: 9 };
 const REQUEST: RequestId = RequestId { router: 1, sequence: 2 };
 
 fn live() -> EntryRef<'static> {
-    EntryRef { version: VERSION_OF_7, body: BodyRef::Live { value: b"v", deadline: None, flags: 0 } }
+    EntryRef { version: VERSION_OF_7, body: BodyRef::Live { value: b"v", deadline: None, marks: Marks::default() } }
 }
 
 fn forward() -> Forward<'static> {
@@ -289,7 +290,7 @@ fn bodies() -> Vec<Pin> {
         part("BodyRef::Tombstone", BodyRef::Tombstone, body_ref_number, "00"),
         part(
             "BodyRef::Live",
-            BodyRef::Live { value: b"v", deadline: Some(1000), flags: 7 },
+            BodyRef::Live { value: b"v", deadline: Some(1000), marks: Marks::of(7) },
             body_ref_number,
             "01 01 76 01 e8 07 07",
         ),
@@ -305,7 +306,11 @@ fn levels() -> Vec<Pin> {
 }
 
 fn wires() -> Vec<Pin> {
-    vec![part("Wire::Resp2", Wire::Resp2, wire_number, "00"), part("Wire::Resp3", Wire::Resp3, wire_number, "01")]
+    vec![
+        part("Wire::Resp2", Wire::Resp2, wire_number, "00"),
+        part("Wire::Resp3", Wire::Resp3, wire_number, "01"),
+        part("Wire::Item", Wire::Item, wire_number, "02"),
+    ]
 }
 
 fn reply_kinds() -> Vec<Pin> {
@@ -344,6 +349,7 @@ fn records_and_holdings_keep_their_bytes() {
 fn acts_keep_their_bytes() {
     check(&acts(), ACTS);
     check(&bit_ops(), BIT_OPS);
+    check(&item_acts(), ITEM_ACTS);
     check(&expiries(), EXPIRYS);
     check(&deadlines(), DEADLINES);
     check(&conditions(), WHENS);
@@ -373,7 +379,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 19] = [
+    let families: [fn() -> Vec<Pin>; 20] = [
         messages,
         asks,
         answers,
@@ -383,6 +389,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         bodies,
         acts,
         bit_ops,
+        item_acts,
         expiries,
         deadlines,
         conditions,

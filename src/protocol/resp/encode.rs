@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
+use super::super::item::{self, Answer, Content};
 use super::value::Value;
+use crate::base::item::{ItemReply, ItemValue};
 use crate::base::limits::LARGE_VALUE_BYTES;
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink, Wire};
 
@@ -189,6 +191,16 @@ impl ReplyBuf {
         }
     }
 
+    /// Appends to a reply that [`Self::close`] will end.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The same, of a value that is too large to be copied.
+    pub fn write_shared(&mut self, value: Bytes) {
+        self.splice(value);
+    }
+
     /// Begins an array of `len` elements; [`Self::element`]s and [`Self::close`] follow.
     pub fn open_array(&mut self, len: usize) {
         header(&mut self.bytes, b'*', len);
@@ -216,7 +228,7 @@ impl ReplyBuf {
     pub fn push_null_array(&mut self) {
         self.bytes.extend_from_slice(match self.wire {
             Wire::Resp2 => b"*-1\r\n",
-            Wire::Resp3 => null(Wire::Resp3),
+            wire => null(wire),
         });
         self.close(ReplyKind::Null);
     }
@@ -302,6 +314,42 @@ impl ReplyBuf {
         at
     }
 
+    /// Reply `index`, read as an answer about an item. Large values are shared.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn answer(&self, index: usize) -> Answer<'_> {
+        let (from, to) = (self.start(index), self.marks[index].end);
+        let head = self.between(from, to).next().unwrap_or_default();
+        let at = from;
+        item::read(head, |value_at| {
+            // A reply of another node is one piece, shared if it is large; the value of an item here is a piece of its own then.
+            match self.splices.get(at.splices).filter(|_| at.splices < to.splices) {
+                Some(splice) if splice.before == at.bytes => Content::Shared(splice.value.slice(value_at..)),
+                Some(splice) => Content::Shared(splice.value.clone()),
+                None => Content::Copied(&head[value_at..]),
+            }
+        })
+    }
+
+    fn item(&mut self, reply: &ItemReply<'_>) {
+        if self.wire != Wire::Item {
+            // Whoever speaks RESP asks for no items; it gets what it can read.
+            return match &reply.value {
+                Some(ItemValue::Copied(value)) => bulk(&mut self.bytes, value),
+                Some(ItemValue::Shared(value)) => bulk(&mut self.bytes, value),
+                None => self.bytes.extend_from_slice(null(self.wire)),
+            };
+        }
+        item::put_head(reply, &mut self.bytes);
+        match &reply.value {
+            None => {}
+            Some(ItemValue::Shared(value)) if value.len() >= LARGE_VALUE_BYTES => self.splice((*value).clone()),
+            Some(ItemValue::Shared(value)) => self.bytes.extend_from_slice(value),
+            Some(ItemValue::Copied(value)) => self.bytes.extend_from_slice(value),
+        }
+    }
+
     fn end(&self) -> Position {
         Position { bytes: self.bytes.len(), splices: self.splices.len(), into: 0 }
     }
@@ -333,6 +381,7 @@ impl ReplySink for ReplyBuf {
             }
             ReplyRef::Simple(text) => line(&mut self.bytes, b'+', text.as_bytes()),
             ReplyRef::Error(text) => line(&mut self.bytes, b'-', text.as_bytes()),
+            ReplyRef::Item(item) => self.item(item),
         }
         self.close(kind);
     }
@@ -376,7 +425,7 @@ impl Buf for ReplyBuf {
 pub(super) fn null(wire: Wire) -> &'static [u8] {
     match wire {
         Wire::Resp2 => b"$-1\r\n",
-        Wire::Resp3 => b"_\r\n",
+        Wire::Resp3 | Wire::Item => b"_\r\n",
     }
 }
 

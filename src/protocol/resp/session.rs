@@ -356,7 +356,7 @@ fn set(field: &mut Bytes, text: &[u8]) -> Value {
 fn version(wire: Wire) -> i64 {
     match wire {
         Wire::Resp2 => 2,
-        Wire::Resp3 => 3,
+        Wire::Resp3 | Wire::Item => 3,
     }
 }
 

@@ -66,7 +66,7 @@ impl Value {
 
     /// Appends its bytes to `out`. Our own answers are a few levels deep and read ones are bounded, so recursion is.
     pub fn encode(&self, wire: Wire, out: &mut Vec<u8>) {
-        let resp3 = wire == Wire::Resp3;
+        let resp3 = wire != Wire::Resp2;
         match self {
             Self::Null => out.extend_from_slice(null(wire)),
             Self::Simple(text) => line(out, b'+', text),
@@ -79,7 +79,7 @@ impl Value {
             Self::Map(pairs) => {
                 match wire {
                     Wire::Resp2 => header(out, b'*', pairs.len() * 2),
-                    Wire::Resp3 => header(out, b'%', pairs.len()),
+                    Wire::Resp3 | Wire::Item => header(out, b'%', pairs.len()),
                 }
                 for (key, value) in pairs {
                     key.encode(wire, out);

@@ -5,6 +5,7 @@ mod bit;
 mod condition;
 mod deadline;
 mod describe;
+mod item;
 mod number;
 mod read;
 mod steps;
@@ -15,6 +16,7 @@ use std::borrow::Cow;
 use crate::base::counters::Counter;
 use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
+use crate::base::marks::Marks;
 use crate::base::op::{Act, Op};
 use crate::base::reply::{ReplyRef, ReplySink};
 
@@ -116,6 +118,7 @@ impl Store {
             Act::Load { skip } => self.load(to, skip, sink),
             Act::Fold(how) => self.fold(to, how, sink),
             Act::Unload { skip } => self.unload(to, skip, sink, mutated),
+            Act::Item(act) => self.item(to, act, &op.value, sink, mutated),
         }
     }
 
@@ -146,8 +149,9 @@ impl Store {
             self.remove(to, mutated);
             return Ok(());
         }
-        let version = self.write(to.table, to.key, ContentBody::Live { value, deadline, flags }, to.now)?;
-        mutated(to.key.bytes, EntryRef { version, body: BodyRef::Live { value: value.bytes(), deadline, flags } });
+        let marks = Marks::of(flags);
+        let version = self.write(to.table, to.key, ContentBody::Live { value, deadline, marks }, to.now)?;
+        mutated(to.key.bytes, EntryRef { version, body: BodyRef::Live { value: value.bytes(), deadline, marks } });
         Ok(())
     }
 

@@ -8,6 +8,8 @@
 //!     key              n
 //!     deadline         8   only with DEADLINE
 //!     client flags     4   only with CLIENT_FLAGS
+//!     state            1   only with MARKED
+//!     CAS unique       8   only with MARKED, 0 for that of the version
 //!     value length     2   unless TOMBSTONE or SHARED
 //!     value            n   or, with SHARED, a `Bytes` at the next multiple of 8
 //! ```
@@ -20,6 +22,7 @@ use bytes::Bytes;
 use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::limits::{KEY_BYTES_MAX, LARGE_VALUE_BYTES};
+use crate::base::marks::Marks;
 use crate::storage::size;
 
 pub(super) const WIDE_KEY: u8 = 1;
@@ -27,6 +30,12 @@ pub(super) const DEADLINE: u8 = 2;
 pub(super) const CLIENT_FLAGS: u8 = 4;
 pub(super) const SHARED: u8 = 8;
 pub(super) const TOMBSTONE: u8 = 16;
+/// There are marks besides client flags, which is rare.
+pub(super) const MARKED: u8 = 32;
+/// It was read as an item. Of this copy alone, and no part of its shape.
+pub(super) const HIT: u8 = 64;
+/// What MARKED adds.
+pub(super) const MARKED_BYTES: usize = 9;
 
 pub(super) const FLAGS_AT: usize = 12;
 pub(super) const KEY_LEN_AT: usize = 13;
@@ -68,7 +77,7 @@ pub(in crate::storage) struct Content<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::storage) enum ContentBody<'a> {
     Tombstone,
-    Live { value: Value<'a>, deadline: Option<UnixMs>, flags: u32 },
+    Live { value: Value<'a>, deadline: Option<UnixMs>, marks: Marks },
 }
 
 impl<'a> Content<'a> {
@@ -76,7 +85,7 @@ impl<'a> Content<'a> {
     pub(in crate::storage) fn entry(&self) -> EntryRef<'a> {
         let body = match self.body {
             ContentBody::Tombstone => BodyRef::Tombstone,
-            ContentBody::Live { value, deadline, flags } => BodyRef::Live { value: value.bytes(), deadline, flags },
+            ContentBody::Live { value, deadline, marks } => BodyRef::Live { value: value.bytes(), deadline, marks },
         };
         EntryRef { version: self.version, body }
     }
@@ -121,9 +130,10 @@ impl Shape {
         let mut value_len = 0;
         match content.body {
             ContentBody::Tombstone => flags |= TOMBSTONE,
-            ContentBody::Live { value, deadline, flags: client } => {
+            ContentBody::Live { value, deadline, marks } => {
                 flags |= if deadline.is_some() { DEADLINE } else { 0 };
-                flags |= if client != 0 { CLIENT_FLAGS } else { 0 };
+                flags |= if marks.flags != 0 { CLIENT_FLAGS } else { 0 };
+                flags |= if marks == Marks::of(marks.flags) { 0 } else { MARKED };
                 value_len = value.bytes().len();
                 flags |= if value_len >= LARGE_VALUE_BYTES { SHARED } else { 0 };
             }
@@ -136,6 +146,7 @@ impl Shape {
         let mut at = key_at + key_len;
         at += if flags & DEADLINE != 0 { 8 } else { 0 };
         at += if flags & CLIENT_FLAGS != 0 { 4 } else { 0 };
+        at += if flags & MARKED != 0 { MARKED_BYTES } else { 0 };
         let (value_at, value_len, total) = if flags & SHARED != 0 {
             let at = at.next_multiple_of(BYTES_ALIGN);
             (at, 0, at + size_of::<Bytes>())

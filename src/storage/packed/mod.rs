@@ -9,6 +9,7 @@ mod slot;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU64;
 use std::ptr::NonNull;
 
 use bytes::Bytes;
@@ -16,10 +17,17 @@ use bytes::Bytes;
 use super::size;
 use crate::base::entry::EntryRef;
 use crate::base::hlc::{UnixMs, Version};
-use content::{ALIGN, CLIENT_FLAGS, DEADLINE, FLAGS_AT, KEY_LEN_AT, SHARED, Shape, TOMBSTONE, WIDE_KEY};
+use crate::base::marks::Marks;
+use content::{
+    ALIGN, CLIENT_FLAGS, DEADLINE, FLAGS_AT, HIT, KEY_LEN_AT, MARKED, MARKED_BYTES, SHARED, Shape, TOMBSTONE, WIDE_KEY,
+};
 pub(super) use content::{Content, ContentBody, Value};
 pub(super) use prefetch::prefetch;
 pub(super) use slot::{Slot, Stamp};
+
+/// Bits of the state of marks.
+const STATE_STALE: u8 = 1;
+const STATE_PROMISED: u8 = 2;
 
 /// An entry, owned.
 pub(super) struct Packed(NonNull<u8>);
@@ -102,7 +110,7 @@ impl<'t> PackedRef<'t> {
     }
 
     fn shape(self) -> Shape {
-        let flags = self.flags();
+        let flags = self.flags() & !HIT;
         let (_, key_len) = self.key_span();
         let empty = Shape::lay_out(flags, key_len, 0);
         if flags & (SHARED | TOMBSTONE) != 0 {
@@ -167,6 +175,32 @@ impl<'t> PackedRef<'t> {
         u32::from_le_bytes(unsafe { self.read(at) })
     }
 
+    /// All marks of memcached clients.
+    pub(super) fn marks(self) -> Marks {
+        let flags = Marks::of(self.client_flags());
+        if self.flags() & MARKED == 0 {
+            return flags;
+        }
+        let (key_at, key_len) = self.key_span();
+        let at = key_at
+            + key_len
+            + if self.flags() & DEADLINE != 0 { 8 } else { 0 }
+            + if self.flags() & CLIENT_FLAGS != 0 { 4 } else { 0 };
+        // SAFETY: with MARKED they follow the key, the deadline and the client flags.
+        let ([state], cas) = unsafe { (self.read::<1>(at), u64::from_le_bytes(self.read(at + 1))) };
+        Marks {
+            is_stale: state & STATE_STALE != 0,
+            is_promised: state & STATE_PROMISED != 0,
+            cas: NonZeroU64::new(cas),
+            ..flags
+        }
+    }
+
+    /// Whether it was read as an item.
+    pub(super) fn was_hit(self) -> bool {
+        self.flags() & HIT != 0
+    }
+
     /// The deadline.
     pub(super) fn deadline(self) -> Option<UnixMs> {
         if self.flags() & DEADLINE == 0 {
@@ -187,7 +221,7 @@ impl<'t> PackedRef<'t> {
         let body = if self.flags() & TOMBSTONE != 0 {
             ContentBody::Tombstone
         } else {
-            ContentBody::Live { value: self.stored_value(), deadline: self.deadline(), flags: self.client_flags() }
+            ContentBody::Live { value: self.stored_value(), deadline: self.deadline(), marks: self.marks() }
         };
         Content { version: self.version(), body }
     }
@@ -245,7 +279,7 @@ unsafe fn write_header(at: NonNull<u8>, shape: &Shape, content: &Content<'_>) {
 /// # Safety
 /// `at` is an allocation of at least this shape's size, unborrowed, its old `Bytes` dropped; `content` borrows from elsewhere.
 unsafe fn write_body(at: NonNull<u8>, shape: &Shape, content: &Content<'_>) {
-    let ContentBody::Live { value, deadline, flags } = content.body else { return };
+    let ContentBody::Live { value, deadline, marks } = content.body else { return };
     // SAFETY: `lay_out` made room for each part under the same flags.
     unsafe {
         let mut next = at.add(shape.key_at + shape.key_len);
@@ -254,8 +288,14 @@ unsafe fn write_body(at: NonNull<u8>, shape: &Shape, content: &Content<'_>) {
             next = next.add(8);
         }
         if shape.flags & CLIENT_FLAGS != 0 {
-            next.cast().write(flags.to_le_bytes());
+            next.cast().write(marks.flags.to_le_bytes());
             next = next.add(4);
+        }
+        if shape.flags & MARKED != 0 {
+            let bit = |is_set, bit| if is_set { bit } else { 0 };
+            next.write(bit(marks.is_stale, STATE_STALE) | bit(marks.is_promised, STATE_PROMISED));
+            next.add(1).cast().write(marks.cas.map_or(0, NonZeroU64::get).to_le_bytes());
+            next = next.add(MARKED_BYTES);
         }
         if shape.flags & SHARED != 0 {
             let bytes = match value {

@@ -11,7 +11,7 @@
 
 use std::ptr::{self, NonNull};
 
-use super::content::{ALIGN, Content, ContentBody, DEADLINE, Shape};
+use super::content::{ALIGN, Content, ContentBody, DEADLINE, FLAGS_AT, HIT, Shape};
 use super::prefetch::prefetch;
 use super::{Packed, PackedRef, drop_shared, write_body, write_header};
 use crate::base::hlc::{UnixMs, Version};
@@ -163,17 +163,30 @@ impl Slot {
         self.note_deadline(content.has_deadline());
     }
 
+    /// Notes that the entry here was read as an item; whether it had been before. What is no news is not written.
+    pub(in crate::storage) fn note_hit(&mut self) -> bool {
+        let Some(at) = self.entry_at() else { return false };
+        // SAFETY: the slot owns the entry, which has a whole header, and `&mut self` ends every borrow from it.
+        unsafe {
+            let flags = at.add(FLAGS_AT).read();
+            if flags & HIT == 0 {
+                at.add(FLAGS_AT).write(flags | HIT);
+            }
+            flags & HIT != 0
+        }
+    }
+
     /// Changes version and deadline and keeps the value.
     ///
     /// # Panics
     /// If there is no entry, or it is a tombstone.
     pub(in crate::storage) fn restamp(&mut self, version: Version, deadline: Option<UnixMs>) {
         let entry = self.get().expect("what is restamped is there");
-        let ContentBody::Live { value, flags, .. } = entry.content().body else {
+        let ContentBody::Live { value, marks, .. } = entry.content().body else {
             unreachable!("tombstones have no deadline")
         };
-        let content = Content { version, body: ContentBody::Live { value, deadline, flags } };
-        let (shape, new) = (entry.shape(), Shape::of(entry.key().len(), &content));
+        let content = Content { version, body: ContentBody::Live { value, deadline, marks } };
+        let (shape, new, was_hit) = (entry.shape(), Shape::of(entry.key().len(), &content), entry.was_hit());
         if shape == new {
             let at = entry.at;
             // SAFETY: as in `overwrite`; the shapes are equal, so only the header and a deadline differ.
@@ -188,6 +201,9 @@ impl Slot {
             self.replace(replacement);
         }
         self.note_deadline(deadline.is_some());
+        if was_hit {
+            self.note_hit();
+        }
     }
 
     /// Puts another entry of the same key in the place of the present one, which is freed.

@@ -6,7 +6,7 @@ use crate::base::limits::{KEY_BYTES_MAX, LARGE_VALUE_BYTES};
 fn live(value: Value<'_>, deadline: Option<UnixMs>, flags: u32) -> Content<'_> {
     Content {
         version: Version { time: 5_000 << 16 | 3, origin: 9 },
-        body: ContentBody::Live { value, deadline, flags },
+        body: ContentBody::Live { value, deadline, marks: Marks::of(flags) },
     }
 }
 
@@ -42,6 +42,33 @@ fn entries_read_back_as_written_around_every_boundary() {
         let buried = Content { version: Version { time: 1, origin: 2 }, body: ContentBody::Tombstone };
         assert_eq!(Packed::new(&vec![1; key_len], &buried).get().entry(), buried.entry());
     }
+}
+
+#[test]
+fn marks_and_hits_are_kept_until_the_value_changes() {
+    let large = Bytes::from(vec![b'L'; LARGE_VALUE_BYTES]);
+    let all = Marks { flags: 7, is_stale: true, is_promised: true, cas: NonZeroU64::new(u64::MAX) };
+    let some = [all, Marks { flags: 0, ..all }, Marks { is_stale: false, cas: None, ..all }, Marks::of(0)];
+    for value in [Value::Copied(b""), Value::Copied(b"v"), Value::Owned(&large)] {
+        for (from, to) in some.iter().flat_map(|from| some.map(|to| (*from, to))) {
+            let content = |marks| Content {
+                version: Version { time: 1, origin: 1 },
+                body: ContentBody::Live { value, deadline: Some(9), marks },
+            };
+            let mut s = slot(b"key", &content(from));
+            assert_eq!(s.get().unwrap().entry(), content(from).entry());
+            assert_eq!((s.note_hit(), s.note_hit(), s.get().unwrap().was_hit()), (false, true, true));
+            assert_eq!(s.get().unwrap().memory(), content(from).memory(3));
+            for deadline in [Some(8), None] {
+                s.restamp(Version { time: 2, origin: 1 }, deadline);
+                assert!(s.get().unwrap().was_hit() && s.get().unwrap().marks() == from);
+            }
+            s.overwrite(&content(to));
+            assert!(!s.get().unwrap().was_hit());
+            assert_eq!(s.get().unwrap().entry(), content(to).entry());
+        }
+    }
+    assert!(large.is_unique());
 }
 
 #[test]
@@ -82,8 +109,8 @@ fn overwriting_goes_from_any_form_to_any_other() {
             let version = Version { time: 77 << 16, origin: 1 };
             for deadline in [None, Some(3), Some(100), Some(1 << 40), None] {
                 s.restamp(version, deadline);
-                let ContentBody::Live { value, flags, .. } = to.body else { unreachable!() };
-                let expected = Content { version, body: ContentBody::Live { value, deadline, flags } };
+                let ContentBody::Live { value, marks, .. } = to.body else { unreachable!() };
+                let expected = Content { version, body: ContentBody::Live { value, deadline, marks } };
                 assert_eq!(s.get().unwrap().entry(), expected.entry());
                 assert_eq!(s.get().unwrap().key(), b"key");
                 assert_beside(&s, &expected);

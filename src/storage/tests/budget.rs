@@ -36,7 +36,7 @@ fn without_eviction_a_full_store_refuses_writes_but_deletes_and_shrinks() {
     assert_eq!(store.counters().count(Counter::Evicted), 0);
     let applied = Entry {
         version: Version { time: T0 << 16, origin: 9 },
-        body: Body::Live { value: vec![0; 9_000].into(), deadline: None, flags: 0 },
+        body: Body::Live { value: vec![0; 9_000].into(), deadline: None, marks: Marks::default() },
     };
     assert_eq!(store.apply(b"from a replica", &applied, T0), Applied::Newer);
 }

@@ -7,7 +7,7 @@ fn entry(time: u64, origin: u32, value: Option<u8>, deadline: Option<UnixMs>) ->
     let body = value.map_or(Body::Tombstone, |byte| Body::Live {
         value: vec![byte; usize::from(byte)].into(),
         deadline,
-        flags: 0,
+        marks: Marks::default(),
     });
     Entry { version: Version { time: (T0 << 16) + time, origin }, body }
 }

@@ -2,6 +2,7 @@
 
 use super::numbers::*;
 use super::{Pin, part};
+use crate::base::item::ItemAct;
 use crate::base::op::{Act, Aspect, BitOp, BitUnit, Comparison, Deadline, ExpireWhen, Expiry, SetAnswer, When};
 use crate::base::seen::Seen;
 
@@ -71,6 +72,7 @@ pub(super) fn acts() -> Vec<Pin> {
         part("Act::Load", Act::Load { skip: 2 }, act_number, "1f 02"),
         part("Act::Fold", Act::Fold(BitOp::Xor), act_number, "20 02"),
         part("Act::Unload", Act::Unload { skip: 1 }, act_number, "21 01"),
+        part("Act::Item", Act::Item(ItemAct::Fetch), act_number, "22 02"),
     ]
 }
 
@@ -80,6 +82,19 @@ pub(super) fn bit_ops() -> Vec<Pin> {
         part("BitOp::Or", BitOp::Or, bit_op_number, "01"),
         part("BitOp::Xor", BitOp::Xor, bit_op_number, "02"),
         part("BitOp::Not", BitOp::Not, bit_op_number, "03"),
+    ]
+}
+
+pub(super) fn item_acts() -> Vec<Pin> {
+    vec![
+        part("ItemAct::Read", ItemAct::Read, item_act_number, "00"),
+        part("ItemAct::Peek", ItemAct::Peek, item_act_number, "01"),
+        part("ItemAct::Fetch", ItemAct::Fetch, item_act_number, "02"),
+        part("ItemAct::Put", ItemAct::Put, item_act_number, "03"),
+        part("ItemAct::Store", ItemAct::Store, item_act_number, "04"),
+        part("ItemAct::Remove", ItemAct::Remove, item_act_number, "05"),
+        part("ItemAct::Count", ItemAct::Count, item_act_number, "06"),
+        part("ItemAct::Touch", ItemAct::Touch, item_act_number, "07"),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
 use crate::base::entry::BodyRef;
+use crate::base::item::ItemAct;
 use crate::base::level::Level;
 use crate::base::op::{Act, Aspect, BitOp, BitUnit, Comparison, Deadline, Expiry, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
@@ -117,6 +118,7 @@ numbers!(act_number, ACTS, Act,
     Act::Load { .. } => 31,
     Act::Fold(..) => 32,
     Act::Unload { .. } => 33,
+    Act::Item(..) => 34,
 );
 numbers!(aspect_number, ASPECTS, Aspect,
     Aspect::Encoding => 0,
@@ -141,6 +143,16 @@ numbers!(bit_op_number, BIT_OPS, BitOp,
     BitOp::Or => 1,
     BitOp::Xor => 2,
     BitOp::Not => 3,
+);
+numbers!(item_act_number, ITEM_ACTS, ItemAct,
+    ItemAct::Read => 0,
+    ItemAct::Peek => 1,
+    ItemAct::Fetch => 2,
+    ItemAct::Put => 3,
+    ItemAct::Store => 4,
+    ItemAct::Remove => 5,
+    ItemAct::Count => 6,
+    ItemAct::Touch => 7,
 );
 numbers!(expiry_number, EXPIRYS, Expiry,
     Expiry::Keep => 0,
@@ -170,6 +182,7 @@ numbers!(level_number, LEVELS, Level,
 numbers!(wire_number, WIRES, Wire,
     Wire::Resp2 => 0,
     Wire::Resp3 => 1,
+    Wire::Item => 2,
 );
 numbers!(reply_kind_number, REPLY_KINDS, ReplyKind,
     ReplyKind::Int(..) => 0,

@@ -1,6 +1,9 @@
 //! Replies encoded, reordered, and written in pieces of any size.
 
 use super::*;
+use crate::base::hlc::Version;
+use crate::base::item::ItemOutcome;
+use crate::base::marks::Marks;
 use proptest::prelude::*;
 
 fn written(replies: &ReplyBuf) -> Vec<u8> {
@@ -178,4 +181,68 @@ fn what_others_hold_as_well_is_not_counted_as_held() {
     assert!(out.held_bytes() >= 1 << 20);
     out.advance(out.remaining());
     assert!(out.held_bytes() < 1_000);
+}
+
+fn item<'a>(value: Option<ItemValue<'a>>, len: usize) -> ItemReply<'a> {
+    ItemReply {
+        outcome: ItemOutcome::Created,
+        version: Version { time: 1 << 60, origin: u32::MAX },
+        marks: Marks { flags: 5, is_stale: true, is_promised: true, cas: std::num::NonZeroU64::new(9) },
+        ttl_ms: Some(3),
+        age_ms: 4,
+        won: true,
+        was_hit: true,
+        len: len as u32,
+        value,
+    }
+}
+
+#[test]
+fn items_read_back_whatever_their_size_and_whoever_encoded_them() {
+    let large = Bytes::from(vec![b'x'; LARGE_VALUE_BYTES]);
+    let small = Bytes::from_static(b"small\r\n");
+    let plain = ItemReply { value: Some(ItemValue::Copied(b"")), ..ItemReply::only(ItemOutcome::Done) };
+    let replies = [
+        item(None, 70),
+        item(Some(ItemValue::Shared(&large)), large.len()),
+        item(Some(ItemValue::Copied(&small)), small.len()),
+        item(Some(ItemValue::Shared(&small)), small.len()),
+        plain,
+        item(Some(ItemValue::Shared(&large)), large.len()),
+        ItemReply::only(ItemOutcome::NotNumber),
+    ];
+    let mut here = ReplyBuf::new(Wire::Item);
+    replies.iter().for_each(|reply| here.reply(ReplyRef::Item(reply)));
+    here.reply(ReplyRef::Error("BUSY no".into()));
+    here.reply(ReplyRef::Null);
+    let mut elsewhere = ReplyBuf::new(Wire::Item);
+    for n in 0..here.replies() {
+        let encoded: Vec<u8> = here.slices(n..n + 1).flatten().copied().collect();
+        elsewhere.push_encoded(encoded.into(), here.kind(n).unwrap());
+    }
+    for buf in [&here, &elsewhere] {
+        for (n, reply) in replies.iter().enumerate() {
+            let Answer::Item(read) = buf.answer(n) else { panic!("{n} is no item") };
+            let value = reply.value.as_ref().map(|value| match value {
+                ItemValue::Copied(bytes) => *bytes,
+                ItemValue::Shared(bytes) => &bytes[..],
+            });
+            assert_eq!(read.value.as_ref().map(Content::bytes), value);
+            let shared = matches!(read.value, Some(Content::Shared(_)));
+            assert_eq!(shared, reply.len as usize >= LARGE_VALUE_BYTES, "{n}");
+            assert_eq!((read.outcome, read.version, read.marks), (reply.outcome, reply.version, reply.marks));
+            assert_eq!((read.ttl_ms, read.age_ms, read.len), (reply.ttl_ms, reply.age_ms, reply.len));
+            assert_eq!((read.won, read.was_hit), (reply.won, reply.was_hit));
+        }
+        assert_eq!(buf.answer(7), Answer::Error(b"BUSY no"));
+        assert_eq!(buf.answer(8), Answer::Null);
+    }
+}
+
+#[test]
+fn who_speaks_resp_is_never_given_what_only_we_can_read() {
+    let mut buf = ReplyBuf::new(Wire::Resp2);
+    buf.reply(ReplyRef::Item(&item(Some(ItemValue::Copied(b"v")), 1)));
+    buf.reply(ReplyRef::Item(&ItemReply::only(ItemOutcome::Missing)));
+    assert_eq!(written(&buf), b"$1\r\nv\r\n$-1\r\n");
 }

@@ -1,0 +1,78 @@
+//! Keys in base64 (RFC 4648, with padding), as meta commands may name them. Only what decodes to at least a byte is a key. Tested below.
+
+/// The value of a letter.
+fn sextet(letter: u8) -> Option<u32> {
+    Some(u32::from(match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    }))
+}
+
+/// The bytes that `text` stands for.
+pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    if text.is_empty() || !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let padding = text.iter().rev().take_while(|letter| **letter == b'=').count();
+    if padding > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for four in text.chunks_exact(4) {
+        let is_last = bytes.len() / 3 == text.len() / 4 - 1;
+        let padded = if is_last { padding } else { 0 };
+        let mut bits = 0;
+        for letter in &four[..4 - padded] {
+            bits = bits << 6 | sextet(*letter)?;
+        }
+        bits <<= 6 * padded as u32;
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..4 - padded]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encode(bytes: &[u8]) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for three in bytes.chunks(3) {
+            let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+            for n in 0..4 {
+                let is_padding = n > three.len();
+                let letter = LETTERS[(bits >> (18 - 6 * n) & 63) as usize];
+                text.push(if is_padding { '=' } else { char::from(letter) });
+            }
+        }
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_decodes(bytes in prop::collection::vec(any::<u8>(), 1..80)) {
+            prop_assert_eq!(decode(encode(&bytes).as_bytes()), Some(bytes));
+        }
+
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
+            if let Some(decoded) = decode(&bytes) {
+                prop_assert!(!decoded.is_empty() && decoded.len() <= bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn bad_text_is_refused() {
+        for bad in ["", "a", "ab", "abc", "====", "a===", "ab=c", "ab!=", "YWI=YWI="] {
+            assert_eq!(decode(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(decode(b"YWI=").as_deref(), Some(&b"ab"[..]));
+    }
+}
