@@ -117,7 +117,7 @@ NOT_COMPARED = {"HELLO"}
 
 
 class Peer:
-    """A connection that waits for the replies to what it sent by asking for something whose reply is known."""
+    """A connection that returns replies as the bytes they are."""
 
     def __init__(self, port):
         self.port, self.socket = port, None
@@ -174,8 +174,10 @@ class Pair:
         if theirs != ours and arguments[0] not in NOT_COMPARED:
             shown = "\n".join(f"  {m + 1} {' '.join(map(str, a))}" for m, a in history)
             raise AssertionError(f"after\n{shown}\n  {n + 1} {' '.join(map(str, arguments))}\nredis-server: {theirs!r}\ntrellis:      {ours!r}")
-        if not theirs:
+        if arguments[0] == "QUIT":
             for peer in self.peers[n]:
+                if peer.line():
+                    raise AssertionError("QUIT did not end the connection")
                 peer.connect()
         return theirs
 
