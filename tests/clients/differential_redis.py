@@ -357,7 +357,7 @@ def main():
     options = parser.parse_args()
     port = free_port()
     # With a limit and LRU, as a node is: then integers are not shared, and OBJECT REFCOUNT is 1.
-    settings = {"port": port, "save": "", "proto-max-bulk-len": VALUE_BYTES_MAX, "maxmemory": "1gb", "maxmemory-policy": "allkeys-lru"}
+    settings = {"port": port, "save": "", "databases": "1", "proto-max-bulk-len": VALUE_BYTES_MAX, "maxmemory": "1gb", "maxmemory-policy": "allkeys-lru"}
     arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     redis = subprocess.Popen([options.redis_server, *arguments, "--dir", tempfile.mkdtemp()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

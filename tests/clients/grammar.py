@@ -192,6 +192,10 @@ class Grammar:
             elif self.dice.random() < 0.02 and not self.compares:
                 # Redis 8 says less about these.
                 steps.append([self.one("foo", "LPUSH2", "get\x00x", "x" * 200, "g\r\net"), *[self.value() for _ in range(self.dice.randint(0, 4))]])
+            elif self.dice.random() < 0.04 and {"multi", "exec"} <= self.commands.keys():
+                # A transaction that is executed more often than not.
+                watched = [["WATCH", *self.keys()], self.command()] if self.dice.random() < 0.3 else []
+                steps += [*watched, ["MULTI"], *[self.command() for _ in range(self.dice.randint(0, 6))], ["EXEC"]]
             elif self.dice.random() < 0.25:
                 # Something to work on.
                 steps.append(["SET", self.key(), self.value()])
