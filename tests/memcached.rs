@@ -4,9 +4,9 @@
 mod running;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
-use running::{Node, connect, until};
+use running::{Node, connect, refused, until};
 
 fn node(args: &[&str]) -> Node {
     Node::start(&[&["0", "--memcached-port", "0"], args].concat())
@@ -132,4 +132,15 @@ fn keys_are_the_same_through_every_door_of_every_node() {
             &format!("VALUE k{n} 0 2\r\n5 \r\nEND\r\nVA 1\r\n7\r\n"),
         );
     }
+}
+
+#[test]
+fn a_port_in_use_is_told_with_the_option_that_names_another() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let output = refused(&["0", "--memcached-port", &address.port().to_string()]);
+    let reason = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{reason}");
+    assert!(reason.contains(&format!("cannot listen on memcached {address}")), "{reason}");
+    assert!(reason.contains("--memcached-port takes another"), "{reason}");
 }
