@@ -141,13 +141,7 @@ fn skips_next(asked: &Parsed, before: Replies) -> bool {
 }
 
 /// Has the connection do what it does itself. False if it is to end.
-async fn itself(
-    door: &Rc<Door>,
-    entry: &Entry,
-    command: &'static Command,
-    asked: Parsed,
-    out: &mut ReplyBuf,
-) -> bool {
+async fn itself(door: &Rc<Door>, entry: &Entry, command: &'static Command, asked: Parsed, out: &mut ReplyBuf) -> bool {
     match asked {
         Parsed::Session(asked) => session(door, entry, command, asked, out).await,
         Parsed::Transaction(asked) => transaction::execute(door, entry, command, asked, out).await,

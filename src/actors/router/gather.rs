@@ -361,7 +361,8 @@ mod tests {
     fn dressed(gather: Gather, writes: bool, parts: &[ReplyRef<'_>]) -> String {
         let (mut replies, mut out) = (ReplyBuf::new(Wire::Resp2), ReplyBuf::new(Wire::Resp2));
         parts.iter().for_each(|part| replies.reply(part.clone()));
-        let dressed = gathered(&replies, 0..parts.len(), (gather, writes), &mut out, &mut 0);
+        let mut rested_at = 0;
+        let dressed = gathered(&replies, 0..parts.len(), (gather, writes), &mut out, &mut rested_at);
         dressed.now_or_never().expect("so little is done in one go");
         String::from_utf8(out.copy_to_bytes(out.remaining()).to_vec()).unwrap()
     }

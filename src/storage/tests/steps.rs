@@ -117,7 +117,7 @@ fn a_value_is_carried_with_its_deadline_and_flags() {
     assert_eq!(step(&mut store, "to", Act::Unload { skip: 0 }), ("5".into(), 0));
     let of = |key: &str| store.peek_owned(key.as_bytes()).expect("it is there").body;
     assert_eq!(of("to"), of("from"));
-    assert_eq!(of("to"), Body::Live { value: "value".into(), deadline: Some(T0 + 5_000), flags: 7 });
+    assert_eq!(of("to"), Body::Live { value: "value".into(), deadline: Some(T0 + 5_000), marks: Marks::of(7) });
     assert_eq!(step(&mut store, "to", Act::Unload { skip: 0 }), ("nil".into(), 0), "the hand is empty");
     assert_eq!(step(&mut store, "none", Act::Load { skip: 2 }), ("0".into(), 2));
     check_accounts(&mut store);

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use super::{
-    Context, ErrorText, Parsed, bits, client, cluster, conditions, connection, expiry, integers, keys, objects, observe,
-    server, several, strings, transaction,
+    Context, ErrorText, Parsed, bits, client, cluster, conditions, connection, expiry, integers, keys, objects,
+    observe, server, several, strings, transaction,
 };
 use crate::protocol::resp::Args;
 
