@@ -58,7 +58,7 @@ fn the_admin_port_follows_the_main_port_unless_named() {
         assert_eq!(config.admin, expected, "{port} {admin:?}");
     }
     let error = with(|s| s.admin_port = text("5000")).unwrap_err();
-    assert_eq!(error.to_string(), "admin-port 5000 is the main port: give it another");
+    assert_eq!(error.to_string(), "admin-port 5000 is another listener's: give it another");
 }
 
 #[test]

@@ -22,6 +22,7 @@ What is not compared, and why:
 * A value with a minus: memcached 1.6.18 looks for one beyond the end of a number from 2^63 on, in what another item left in memory.
 * `k` of a key in base64 that `mg` makes with `N`: memcached answers the bytes themselves.
 * A CAS unique of another key, or of nobody, with `I`: memcached compares numbers, here what is not the item's is older if it is below 2^63.
+* `ma` with `T`: memcached 1.6.18 gives the deadline to the item it has just replaced if the number became longer.
 * To count in blanks alone: memcached reads on behind them.
 * `ma` and `mg` with an opaque that is too long: memcached counts, touches or makes an item first and refuses then.
 """
@@ -207,7 +208,7 @@ class Generator:
             b"mg": [b"v", b"v", b"f", b"c", b"k", b"s", b"t", b"h", b"q", b"O1", b"N", b"R", b"T", b"u"],
             b"ms": [b"c", b"k", b"q", b"O2", b"C", b"F", b"T", b"M", b"I"],
             b"md": [b"k", b"q", b"O3", b"C", b"I", b"T"],
-            b"ma": [b"v", b"v", b"t", b"c", b"k", b"q", b"O4", b"C", b"N", b"J", b"D", b"T", b"M"],
+            b"ma": [b"v", b"v", b"t", b"c", b"k", b"q", b"O4", b"C", b"N", b"J", b"D", b"M"],
         }[name]
         chosen = self.random.sample(known, self.random.randrange(0, min(6, len(known))))
         if not self.maybe(40):
