@@ -247,6 +247,7 @@ impl Store {
             self.tables[table].bury(key, version, &mut self.tally);
         } else {
             self.tables[table].forget(key, &mut self.tally);
+            self.watched.written(key.hash, version);
         }
         version
     }

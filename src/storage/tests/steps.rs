@@ -60,6 +60,10 @@ fn a_key_that_was_absent_has_changed_when_it_is_there_or_was_in_between() {
         let since = look(&mut store, T0);
         store.flush(Partition::of(b"k"), T0);
         assert!(is_unchanged(&mut store, since, T0), "{replicated} {flushed}");
+        // Set with a deadline that is over: gone at once, and written all the same.
+        let over = set(Expiry::Until(Deadline::At(1)), When::Always, SetAnswer::Done);
+        run(&mut store, &op("k", over, "v"), T0);
+        assert!(!is_unchanged(&mut store, since, T0), "{replicated} {flushed}");
     }
     let mut store = store();
     let since = look(&mut store, T0);
