@@ -125,6 +125,7 @@ TOLERATED = {
     "memory|usage": (neither_refused, "entries take what they take; Redis tells of one that has expired until it is swept"),
     "object|idletime": (both_found, "Trellis knows the last change only"),
     "object|encoding": (encoded_otherwise, "Trellis tells how Redis would encode what was SET, not how the value came about"),
+    "object|refcount": (integers_within(1), "in a transaction the queued SET has the value as well"),
     "getex": (strict_about(b"$-1\r\n", b"_\r\n"), "a bad number is an error whether or not the key exists"),
     "bitcount": (strict_about(b":0\r\n"), "as Redis 7.2: a bad range is an error whether or not the key exists"),
     "bitpos": (strict_about(b":0\r\n", b":-1\r\n"), "as Redis 7.2: a bad range is an error whether or not the key exists"),
