@@ -5,7 +5,7 @@ mod running;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -224,7 +224,11 @@ fn a_port_in_use_is_named_and_exits_with_1() {
     let output = refused(&["0", "--admin-port", &port]);
     let reason = String::from_utf8(output.stderr).expect("text");
     assert!(reason.contains("--admin-port takes another"), "{reason}");
-    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let taken = until("a port is free for connections", || {
+        let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("bound");
+        TcpListener::bind(address).is_ok().then_some(taken)
+    });
     let address = taken.local_addr().expect("bound");
     let output = refused(&[&address.port().to_string(), "--admin-port", "0"]);
     let reason = String::from_utf8(output.stderr).expect("text");
