@@ -63,12 +63,14 @@ counters! {
     OpsRetried => "ops_retried",
     /// Retried operations answered from memory instead of done twice.
     OpsDeduplicated => "ops_deduplicated",
-    /// Forwarded operations sent on to another replica: this node does not serve the key, stands back for another, or got them too late.
+    /// Forwarded operations refused because this node does not serve the key, or stands back for another.
     OpsMisdirected => "ops_misdirected",
     /// Transactions refused because they were too large or watched too much.
     TransactionsRefused => "transactions_refused",
     /// Transactions not done because a watched key had changed.
     TransactionsFailed => "transactions_failed",
+    /// Forwarded operations refused because their time to begin was over.
+    OpsLate => "ops_late",
     /// Requests answered `NOQUORUM`.
     NoQuorum => "requests_noquorum",
     /// Requests answered `TIMEOUT`.

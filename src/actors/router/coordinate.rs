@@ -24,7 +24,7 @@ use crate::protocol::resp::encode::ReplyBuf;
 use super::super::replication::{Committed, WATCH_EVERY};
 use super::super::store::{Execute, Executed, Grounds, Restamp};
 use super::survey::{self, Found, Inquiry, Obstacle};
-use super::{Desk, NO_QUORUM_BEFORE, Ops, STOPPING, Terms, errors, forward};
+use super::{Desk, LATE, NO_QUORUM_BEFORE, Ops, STOPPING, Terms, errors, forward};
 
 /// Rounds of proposing a write again before the client is told that the outcome is unknown.
 const PROPOSALS_MAX: usize = 3;
@@ -38,7 +38,6 @@ const UNHEARD_MAX: Duration = LINK_STALL_MAX
     .saturating_add(DIAL_TIMEOUT)
     .saturating_add(PAUSE[1]);
 
-const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
 const NO_QUORUM_AFTER: &str = "NOQUORUM too few replicas took the write, applied: unknown";
 const TIMEOUT_BEFORE: &str = "TIMEOUT replicas did not answer in time, applied: no";
 const TIMEOUT_AFTER: &str = "TIMEOUT replicas did not acknowledge the write in time, applied: unknown";
@@ -109,8 +108,9 @@ async fn surveyed(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Rep
     }
 }
 
+/// Whoever sent them asks again, while there is time.
 fn late(desk: &Desk, ops: &Ops, terms: Terms) -> ReplyBuf {
-    desk.count(Counter::Timeout, ops.ops.len() as u64);
+    desk.count(Counter::OpsLate, ops.ops.len() as u64);
     errors(terms.wire, ops.ops.len(), LATE)
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::protocol::native::{Forward, Message as Native, Replies};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::replication::{CallPeer, LinkError};
-use super::{Desk, Ops, Terms, coordinate, errors};
+use super::{Desk, LATE, Ops, Terms, coordinate, errors};
 
 /// Rounds of finding somebody else, each a little later than the one before. Together with the waits between them they outlast the
 /// failure of one replica and a change of the ring.
@@ -72,38 +73,36 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         for (_, group, places) in &mut groups {
             group.retry &= places.iter().any(|place| unknown[*place]);
         }
-        let results = join_all(groups.into_iter().map(|(to, group, places)| {
-            let view = &view;
-            async move {
-                match to {
-                    None => vec![(Met::Elsewhere, group, places)],
-                    Some(peer) if peer == view.me => {
-                        let replies = coordinate::all_here(desk, view, group.clone(), terms).await;
-                        vec![(Met::Replies(replies), group, places)]
-                    }
-                    Some(peer) => in_calls(desk, view, peer, (group, places), terms).await,
-                }
-            }
-        }))
-        .await;
-        for (met, group, group_places) in results.into_iter().flatten() {
+        let asked = groups.into_iter().map(|(to, group, places)| ask(desk, &view, to, (group, places), terms));
+        let results = join_all(asked).await;
+        let is_last = attempt + 1 == ATTEMPTS_MAX || desk.clock.monotonic() + PAUSE >= terms.deadline;
+        for (met, mut group, mut group_places) in results.into_iter().flatten() {
             match met {
                 Met::Replies(replies) => {
+                    // Who was late is asked again: nothing was done, and load is no reason to ask somebody else.
+                    let late = if is_last { Vec::new() } else { late_ones(&replies) };
                     let doubtful = |n: usize| unknown.get(group_places[n]).is_some_and(|unknown| *unknown);
-                    done.push((with_doubt(replies, doubtful, terms), group_places));
-                }
-                Met::Elsewhere | Met::Unknown { .. } => {
-                    if let Met::Unknown { until } = met {
-                        begins_until = begins_until.max(until);
-                        group_places.iter().for_each(|place| unknown[*place] = true);
+                    let replies = with_doubt(replies, doubtful, terms);
+                    if late.is_empty() {
+                        done.push((replies, group_places));
+                        continue;
                     }
-                    ops.ops.extend(group.ops);
-                    ops.requests.extend(group.requests);
-                    places.extend(group_places);
+                    done.extend(without(&late, &replies, &group_places));
+                    keep(&late, &mut group.ops);
+                    keep(&late, &mut group.requests);
+                    keep(&late, &mut group_places);
+                }
+                Met::Elsewhere => {}
+                Met::Unknown { until } => {
+                    begins_until = begins_until.max(until);
+                    group_places.iter().for_each(|place| unknown[*place] = true);
                 }
             }
+            ops.ops.extend(group.ops);
+            ops.requests.extend(group.requests);
+            places.extend(group_places);
         }
-        if ops.ops.is_empty() || desk.clock.monotonic() + PAUSE >= terms.deadline {
+        if ops.ops.is_empty() || is_last {
             break;
         }
         (ops.together, ops.begun_ms) = (together, begun_ms);
@@ -121,6 +120,24 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         done.push(give_up(desk, &ops, places, &unknown, terms));
     }
     in_order(done, total, terms)
+}
+
+/// Has a group executed, here or there.
+async fn ask(
+    desk: &Rc<Desk>,
+    view: &Arc<View>,
+    to: Option<PeerIx>,
+    (group, places): (Ops, Vec<usize>),
+    terms: Terms,
+) -> Vec<(Met, Ops, Vec<usize>)> {
+    match to {
+        None => vec![(Met::Elsewhere, group, places)],
+        Some(peer) if peer == view.me => {
+            let replies = coordinate::all_here(desk, view, group.clone(), terms).await;
+            vec![(Met::Replies(replies), group, places)]
+        }
+        Some(peer) => in_calls(desk, view, peer, (group, places), terms).await,
+    }
 }
 
 /// Groups operations by the member that coordinates them and, if that is this node, by shard; the order within each group is kept.
@@ -182,7 +199,7 @@ async fn in_calls(
         let (ops, requests) = (ops.by_ref().take(length).collect(), requests.by_ref().take(length).collect());
         let group = Ops { ops, requests, together, retry, begun_ms };
         let met = if is_answered { send(desk, view, peer, &group, terms).await } else { Met::Elsewhere };
-        is_answered = matches!(met, Met::Replies(_));
+        is_answered = matches!(&met, Met::Replies(replies) if late_ones(replies).is_empty());
         done.push((met, group, places.by_ref().take(length).collect()));
     }
     done
@@ -293,6 +310,35 @@ fn give_up(desk: &Desk, ops: &Ops, places: Vec<usize>, unknown: &[bool], terms: 
     (replies, places)
 }
 
+/// Whether reply `n` is the refusal of a coordinator that came too late to begin.
+fn is_late(replies: &ReplyBuf, n: usize) -> bool {
+    let reply = || replies.slices(n..n + 1).next().and_then(|reply| reply.strip_prefix(b"-"));
+    replies.kind(n) == Some(ReplyKind::Error) && reply().is_some_and(|reply| reply.starts_with(LATE.as_bytes()))
+}
+
+/// Which operations were late, if any were: of a transaction all or none.
+fn late_ones(replies: &ReplyBuf) -> Vec<bool> {
+    let late: Vec<bool> = (0..replies.replies()).map(|n| is_late(replies, n)).collect();
+    if late.contains(&true) { late } else { Vec::new() }
+}
+
+/// Keeps what belongs to operations that were late.
+fn keep<T>(late: &[bool], of: &mut Vec<T>) {
+    let mut late = late.iter();
+    of.retain(|_| late.next() == Some(&true));
+}
+
+/// The replies to the others, each with its place.
+fn without(late: &[bool], replies: &ReplyBuf, places: &[usize]) -> Vec<(ReplyBuf, Vec<usize>)> {
+    let others = (0..replies.replies()).filter(|n| !late[*n]);
+    let reply = |n: usize| {
+        let mut reply = ReplyBuf::new(replies.wire());
+        reply.append(replies, n..n + 1);
+        (reply, vec![places[n]])
+    };
+    others.map(reply).collect()
+}
+
 /// A refusal says that nothing was done, which only the attempt it answers can vouch for: an earlier one may have been.
 fn with_doubt(replies: ReplyBuf, doubtful: impl Fn(usize) -> bool, terms: Terms) -> ReplyBuf {
     let refused = |n: usize| {
@@ -389,6 +435,26 @@ mod tests {
             let call = |ops| Call::forward(&Forward { ops, ..EMPTY }).bytes();
             assert!(call(vec![(u64::MAX, borrow(&op))]) - call(Vec::new()) <= op_bytes(&op));
         }
+    }
+
+    #[test]
+    fn only_what_was_late_is_done_again_and_the_others_keep_their_replies() {
+        let replies = |of: &[ReplyRef<'_>]| {
+            let mut replies = ReplyBuf::new(Wire::Resp2);
+            of.iter().for_each(|reply| replies.reply(reply.clone()));
+            replies
+        };
+        let late = || ReplyRef::Error(LATE.into());
+        let mixed = replies(&[ReplyRef::Ok, late(), ReplyRef::Error(BUSY.into())]);
+        let which = late_ones(&mixed);
+        assert_eq!(which, [false, true, false]);
+        let others = without(&which, &mixed, &[7, 5, 9]);
+        assert_eq!(others.iter().map(|(_, places)| places[0]).collect::<Vec<_>>(), [7, 9]);
+        let mut places = vec![7, 5, 9];
+        keep(&which, &mut places);
+        assert_eq!(places, [5]);
+        let value = format!("-{LATE}");
+        assert!(late_ones(&replies(&[ReplyRef::Bulk(value.as_bytes())])).is_empty(), "a value may read so");
     }
 
     proptest! {

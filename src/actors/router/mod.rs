@@ -42,6 +42,7 @@ use super::local::Local;
 use super::replication::Replication;
 use super::ring::{PullFrom, RingActor};
 
+const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
 const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
 
 /// The picture of the cluster that everybody reads and the ring actor alone replaces.
@@ -273,9 +274,7 @@ impl Handler<PeerBatch> for Router {
         let view = desk.view.load_full();
         desk.notice_pause(&view);
         desk.amnesty();
-        // Above level one a survey tells whether somebody else was asked meanwhile.
-        let late = batch.level == Level::One && batch.start_by.is_some_and(|by| by <= desk.clock.monotonic());
-        let refuses = |partition| late || !view.serves(partition) || desk.stands_back(&view, partition);
+        let refuses = |partition| !view.serves(partition) || desk.stands_back(&view, partition);
         if batch.ops.iter().any(|op| refuses(Partition::of(&op.key))) {
             desk.count(Counter::OpsMisdirected, batch.ops.len() as u64);
             return Box::pin(std::future::ready(Err(Misdirected { epoch: view.epoch })));
