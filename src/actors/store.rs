@@ -178,7 +178,7 @@ impl StoreActor {
             self.leases.taken(key, counted.link(), entry.version);
         }
         let taken = Taken::of(applied);
-        if let (Taken::Yes, Some((request, kind, reply))) = (&taken, answered) {
+        if let (Taken::Yes, Some((request, kind, reply))) = (&taken, answered.as_deref()) {
             let outcome = Outcome { kind: *kind, reply: reply.clone(), version: entry.version };
             self.recent.remember(*request, outcome, now);
         }

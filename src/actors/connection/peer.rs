@@ -195,7 +195,7 @@ fn by_shard(door: &Door, payload: &Bytes, records: &[RecordRef<'_>]) -> Result<V
     for (n, record) in (0u32..).zip(records) {
         let (partition, record) = match record {
             RecordRef::Entry { key, entry, answered, counted } => {
-                let answered = answered.map(|a| (a.request, a.kind, frame::share(payload, a.reply)));
+                let answered = answered.map(|a| Box::new((a.request, a.kind, frame::share(payload, a.reply))));
                 let entry = entry.to_entry_with(|value| frame::share(payload, value));
                 (
                     Partition::of(key),

@@ -291,7 +291,7 @@ async fn merge(desk: &Desk, view: &View, shard: usize, keys: &[Asked], ballot: V
     let record = |(n, asked): (u32, &Asked)| {
         let entry = asked.subject.newer()?.clone();
         let behind = asked.subject.behind_newest();
-        let answered = behind.map(|(request, outcome)| (request, outcome.kind, outcome.reply.clone()));
+        let answered = behind.map(|(request, outcome)| Box::new((request, outcome.kind, outcome.reply.clone())));
         Some((n, Record::Entry { key: asked.key.clone(), entry, answered, counted: asked.counted(view, ballot) }))
     };
     let records: Vec<_> = (0u32..).zip(keys).filter_map(record).collect();

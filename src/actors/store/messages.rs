@@ -90,8 +90,8 @@ pub enum Record {
         key: Bytes,
         /// What it holds.
         entry: Entry,
-        /// The request behind it and its encoded reply.
-        answered: Option<(RequestId, ReplyKind, Bytes)>,
+        /// The request behind it and its encoded reply. Boxed, because most have none.
+        answered: Option<Box<(RequestId, ReplyKind, Bytes)>>,
         /// What it rests on, if its acknowledgement counts.
         counted: Option<Counted>,
     },
