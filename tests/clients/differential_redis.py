@@ -44,7 +44,7 @@ EXCLUDED = {
     "memory|help": "lists what there is",
     "monitor": "never ends", "sync": "never ends", "psync": "never ends", "shutdown": "ends the server", "replicaof": "makes a replica",
     "slaveof": "makes a replica", "failover": "needs a replica", "save": "writes a file", "bgsave": "writes a file", "bgrewriteaof": "writes a file",
-    "lastsave": "is another moment on each", "role": "describes the server", "swapdb": "there is one database", "move": "there is one database",
+    "lastsave": "is another moment on each", "role": "describes the server",
     "subscribe": "pushes", "unsubscribe": "pushes", "psubscribe": "pushes", "punsubscribe": "pushes", "ssubscribe": "pushes", "sunsubscribe": "pushes",
     "publish": "pushes", "spublish": "pushes", "pubsub": "pushes", "readonly": "is of a cluster", "readwrite": "is of a cluster", "asking": "is of a cluster",
 }
