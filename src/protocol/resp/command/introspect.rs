@@ -75,7 +75,8 @@ pub(super) fn keys_and_flags_of(args: &[Bytes]) -> Result<Value, ErrorText> {
             ("bitfield", _) if bitfield_reads(args) => "RO access",
             _ => keys.flags,
         };
-        let flags = words(flags).map(Value::simple).collect();
+        // What varies is told as it is here.
+        let flags = words(flags).filter(|flag| *flag != "variable_flags").map(Value::simple).collect();
         Value::Array(vec![Value::Bulk(args[index].clone()), Value::Set(flags)])
     };
     Ok(Value::Array(command.key_indices(args.len()).map(key).collect()))

@@ -156,6 +156,9 @@ fn keys_are_told_with_their_flags() {
     assert_eq!(told("set a b get"), "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update\r\n");
     let two = "*2\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n*2\r\n$1\r\nc\r\n*2\r\n+OW\r\n+update\r\n";
     assert_eq!(told("mset a b c d"), two);
+    let one = |flags: &str| format!("*1\r\n*2\r\n$1\r\na\r\n{flags}");
+    assert_eq!(told("bitfield a get u8 0"), one("*2\r\n+RO\r\n+access\r\n"));
+    assert_eq!(told("bitfield a overflow sat incrby u8 0 1"), one("*3\r\n+RW\r\n+access\r\n+update\r\n"));
     expect_errors(&[
         ("COMMAND GETKEYSANDFLAGS foo x", "ERR Invalid command specified"),
         ("COMMAND GETKEYSANDFLAGS ping x", "ERR The command has no key arguments"),
