@@ -299,9 +299,10 @@ pub enum ItemOutcome {
     NotNumber,
 }
 
-/// The answer to an [`ItemAct`]: what came of it, and the item as it is afterwards, or what is there instead.
+/// The answer to an [`ItemAct`]: what came of it, and the item as it is afterwards, or what is there instead; with the value as the store has
+/// it ([`ItemValue`]), or as it arrived.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ItemReply<'a> {
+pub struct ItemReply<V> {
     /// What came of it.
     pub outcome: ItemOutcome,
     /// Of the item; [`Version::ZERO`] where there is none.
@@ -319,7 +320,7 @@ pub struct ItemReply<'a> {
     /// Length of the value in bytes.
     pub len: u32,
     /// The value, or the number it was counted to; `None` where the terms or the act do without.
-    pub value: Option<ItemValue<'a>>,
+    pub value: Option<V>,
 }
 
 /// The bytes of an item, as the store has them.
@@ -331,7 +332,7 @@ pub enum ItemValue<'a> {
     Shared(&'a Bytes),
 }
 
-impl ItemReply<'_> {
+impl<V> ItemReply<V> {
     /// The reply that says no more than this.
     pub fn only(outcome: ItemOutcome) -> Self {
         Self {
@@ -345,6 +346,11 @@ impl ItemReply<'_> {
             len: 0,
             value: None,
         }
+    }
+
+    /// The CAS unique of the item.
+    pub fn cas_unique(&self) -> u64 {
+        cas_unique(self.version, self.marks)
     }
 }
 

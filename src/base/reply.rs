@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::item::ItemReply;
+use super::item::{ItemReply, ItemValue};
 
 /// The refusal of a node that has no room for a request.
 pub const BUSY: &str = "BUSY the node is overloaded, nothing was done";
@@ -35,7 +35,7 @@ pub enum ReplyRef<'a> {
     /// An error line, first word included, without `-` or line end.
     Error(Cow<'static, str>),
     /// What came of an act on an item.
-    Item(&'a ItemReply<'a>),
+    Item(&'a ItemReply<ItemValue<'a>>),
 }
 
 /// What a reply was, once encoded: enough to add up a `DEL` over several keys without decoding.

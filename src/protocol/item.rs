@@ -24,7 +24,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 
 use crate::base::hlc::Version;
-use crate::base::item::{ItemOutcome, ItemReply, cas_unique};
+use crate::base::item::{ItemOutcome, ItemReply, ItemValue};
 use crate::base::marks::Marks;
 
 const ITEM: u8 = b'I';
@@ -64,34 +64,7 @@ pub enum Answer<'a> {
 }
 
 /// An [`ItemReply`] that was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Item<'a> {
-    /// What came of it.
-    pub outcome: ItemOutcome,
-    /// Of the item.
-    pub version: Version,
-    /// Flags and state.
-    pub marks: Marks,
-    /// Milliseconds until it expires.
-    pub ttl_ms: Option<u64>,
-    /// Milliseconds since it was written.
-    pub age_ms: u64,
-    /// Whether this reply promises it.
-    pub won: bool,
-    /// Whether it had been read before.
-    pub was_hit: bool,
-    /// Length of its value in bytes.
-    pub len: u32,
-    /// The value, if it was asked for.
-    pub value: Option<Content<'a>>,
-}
-
-impl Item<'_> {
-    /// Its CAS unique.
-    pub fn cas_unique(&self) -> u64 {
-        cas_unique(self.version, self.marks)
-    }
-}
+pub type Item<'a> = ItemReply<Content<'a>>;
 
 /// The bytes of an item in a reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +86,7 @@ impl Content<'_> {
 }
 
 /// Appends a reply up to its value.
-pub(super) fn put_head(reply: &ItemReply<'_>, out: &mut Vec<u8>) {
+pub(super) fn put_head(reply: &ItemReply<ItemValue<'_>>, out: &mut Vec<u8>) {
     let bit = |is_set, bit| if is_set { bit } else { 0 };
     let marks = reply.marks;
     let bits = bit(reply.value.is_some(), VALUE)

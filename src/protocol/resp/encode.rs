@@ -332,7 +332,7 @@ impl ReplyBuf {
         })
     }
 
-    fn item(&mut self, reply: &ItemReply<'_>) {
+    fn item(&mut self, reply: &ItemReply<ItemValue<'_>>) {
         if self.wire != Wire::Item {
             // Whoever speaks RESP asks for no items; it gets what it can read.
             return match &reply.value {

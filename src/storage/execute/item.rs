@@ -78,7 +78,7 @@ impl State {
         !self.marks.is_promised && (self.marks.is_stale || is_due)
     }
 
-    fn reply<'a>(&self, outcome: ItemOutcome, now: UnixMs) -> ItemReply<'a> {
+    fn reply<'a>(&self, outcome: ItemOutcome, now: UnixMs) -> ItemReply<ItemValue<'a>> {
         ItemReply {
             version: self.version,
             marks: self.marks,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::table::{Command, Parse, c_text};
-use super::{Context, ErrorText, Parsed, SYNTAX, integer, introspect, is, take, wrong_arity};
+use super::{Context, ErrorText, Parsed, SYNTAX, answer, integer, introspect, is, session, take, wrong_arity};
 use crate::protocol::resp::control::{ClientFilter, KillFilter, Pause, Replies};
 use crate::protocol::resp::session::SessionCommand;
 use crate::protocol::resp::value::Value;
@@ -158,14 +158,6 @@ const fn administered(
         complexity,
         summary,
     )
-}
-
-fn session(command: SessionCommand) -> Result<Parsed, ErrorText> {
-    Ok(Parsed::Session(command))
-}
-
-fn answer(value: Value) -> Result<Parsed, ErrorText> {
-    session(SessionCommand::Answer(value))
 }
 
 /// Unreachable by a client: a container without a subcommand has the wrong arity.

@@ -2,7 +2,7 @@
 //! Whatever would change a cluster of Redis is refused: here members join by a seed, and slots follow. Tested in `command/tests.rs`.
 
 use super::table::{Command, Parse};
-use super::{Context, ErrorText, Parsed, integer, introspect, take, wrong_arity};
+use super::{Context, ErrorText, Parsed, integer, introspect, session, take, wrong_arity};
 use crate::base::slot::{SLOTS, Slot};
 use crate::protocol::request::{ClusterOp, Request};
 use crate::protocol::resp::Args;
@@ -109,10 +109,6 @@ const fn change(name: &'static str, arity: i32) -> Command {
 /// Unreachable by a client: a container without a subcommand has the wrong arity.
 fn cluster(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     Err(wrong_arity("cluster"))
-}
-
-fn session(command: SessionCommand) -> Result<Parsed, ErrorText> {
-    Ok(Parsed::Session(command))
 }
 
 fn question(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {

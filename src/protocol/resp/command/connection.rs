@@ -2,7 +2,7 @@
 
 use super::client::client_name;
 use super::table::{Command, c_text};
-use super::{Context, ErrorText, Parsed, SYNTAX, is, take, wrong_arity};
+use super::{Context, ErrorText, Parsed, SYNTAX, is, session, take, wrong_arity};
 use crate::base::reply::Wire;
 use crate::protocol::resp::session::{Hello, SessionCommand};
 use crate::protocol::resp::value::Value;
@@ -39,10 +39,6 @@ pub(super) const COMMANDS: &[Command] =
             .flags("noscript loading stale fast no_auth allow_busy", "@fast @connection")
             .about("connection", "1.0.0", "O(N)", "Authenticate to the server"),
     ];
-
-fn session(command: SessionCommand) -> Result<Parsed, ErrorText> {
-    Ok(Parsed::Session(command))
-}
 
 fn ping(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     match args.len() {

@@ -155,6 +155,15 @@ fn take(args: &mut Args, index: usize) -> Bytes {
     std::mem::take(&mut args[index])
 }
 
+/// What the connection answers.
+fn session(command: SessionCommand) -> Result<Parsed, ErrorText> {
+    Ok(Parsed::Session(command))
+}
+
+fn answer(value: Value) -> Result<Parsed, ErrorText> {
+    session(SessionCommand::Answer(value))
+}
+
 fn one(key: Bytes, act: Act) -> Parsed {
     Parsed::Request(Request::One(Op::new(key, act)))
 }

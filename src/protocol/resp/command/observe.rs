@@ -2,7 +2,7 @@
 //! `command/tests.rs`.
 
 use super::table::{Command, Parse};
-use super::{Context, ErrorText, Parsed, integer, introspect, wrong_arity};
+use super::{Context, ErrorText, Parsed, answer, integer, introspect, session, wrong_arity};
 use crate::protocol::resp::session::SessionCommand;
 use crate::protocol::resp::slowlog::{SLOWLOG_SHOWN_DEFAULT, SlowAsk};
 use crate::protocol::resp::value::Value;
@@ -80,14 +80,6 @@ const fn help(name: &'static str, parse: Parse) -> Command {
         "O(1)",
         "Show helpful text about the different subcommands",
     )
-}
-
-fn session(command: SessionCommand) -> Result<Parsed, ErrorText> {
-    Ok(Parsed::Session(command))
-}
-
-fn answer(value: Value) -> Result<Parsed, ErrorText> {
-    session(SessionCommand::Answer(value))
 }
 
 /// Unreachable by a client: a container without a subcommand has the wrong arity.

@@ -1,10 +1,9 @@
 //! Commands about the server and all its data. Parses only; the router or `session` executes. Tested in `command/tests.rs`.
 
 use super::table::Command;
-use super::{Context, ErrorText, Parsed, SYNTAX, integer, introspect, is, wrong_arity};
+use super::{Context, ErrorText, Parsed, SYNTAX, answer, integer, introspect, is, session, wrong_arity};
 use crate::protocol::request::{ClusterOp, Request};
 use crate::protocol::resp::session::SessionCommand;
-use crate::protocol::resp::value::Value;
 use crate::protocol::resp::{Args, number};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -112,14 +111,6 @@ pub(super) const COMMANDS: &[Command] = &[
             ),
         ]),
 ];
-
-fn session(command: SessionCommand) -> Result<Parsed, ErrorText> {
-    Ok(Parsed::Session(command))
-}
-
-fn answer(value: Value) -> Result<Parsed, ErrorText> {
-    session(SessionCommand::Answer(value))
-}
 
 fn cluster(op: ClusterOp) -> Result<Parsed, ErrorText> {
     Ok(Parsed::Request(Request::Cluster(op)))

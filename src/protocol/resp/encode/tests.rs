@@ -183,7 +183,7 @@ fn what_others_hold_as_well_is_not_counted_as_held() {
     assert!(out.held_bytes() < 1_000);
 }
 
-fn item<'a>(value: Option<ItemValue<'a>>, len: usize) -> ItemReply<'a> {
+fn item<'a>(value: Option<ItemValue<'a>>, len: usize) -> ItemReply<ItemValue<'a>> {
     ItemReply {
         outcome: ItemOutcome::Created,
         version: Version { time: 1 << 60, origin: u32::MAX },
