@@ -137,6 +137,8 @@ fn planted_frameworks_are_caught() {
         ("src/cluster/gossip.rs", "use foca::PostcardCodec;", vec![]),
         ("src/actors/node.rs", "use tokio::{time, net::{TcpStream}};", vec![1]),
         ("src/net/udp.rs", "use tokio::net::UdpSocket;", vec![]),
+        ("src/actors/node.rs", "use std::net::TcpStream;\nuse mio::net;", vec![1, 2]),
+        ("src/bin/trellis-bench/x.rs", "use std::net::TcpStream;\nuse mio::net;", vec![]),
         ("src/storage/store.rs", "use tokio::sync::mpsc;", vec![1]),
         ("src/storage/store.rs", "#[cfg(test)]\nmod tests {\n    use tokio::sync::mpsc;\n}", vec![]),
         ("src/config.rs", "use clap::Parser;", vec![1]),
@@ -150,6 +152,8 @@ fn planted_frameworks_are_caught() {
 fn planted_clocks_dice_and_hash_orders_are_caught() {
     let clocks: Rule = rules::one_place_reads_clocks;
     assert_eq!(caught(clocks, "src/actors/clock.rs", "use std::time::SystemTime;"), []);
+    assert_eq!(caught(clocks, "src/bin/trellis-bench/clock.rs", "let x = std::time::Instant::now();"), []);
+    assert_eq!(caught(clocks, "src/bin/trellis-bench/run.rs", "let x = std::time::Instant::now();"), [1]);
     assert_eq!(caught(clocks, "src/net/udp.rs", "use std::time::{Duration, Instant};"), [1]);
     assert_eq!(caught(clocks, "src/net/udp.rs", "use std::time::Duration;\nlet x = std::time::Instant::now();"), [2]);
     assert_eq!(caught(clocks, "src/actors/node.rs", "use tokio::time::Instant;"), []);
