@@ -30,6 +30,10 @@ def cli_bin():
     return str(Path(trellis_bin()).with_name("trellis-cli"))
 
 
+def bench_bin():
+    return str(Path(trellis_bin()).with_name("trellis-bench"))
+
+
 def free_port(taken=()):
     """A port that is free for TCP and UDP, with the admin port that belongs to it."""
     for port in FREE_PORTS:

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import stage
-from cluster import Node
+from cluster import Node, bench_bin
 from resp import Connection
 from servers import memcached, redis_server
 
@@ -20,30 +20,14 @@ VALUE_BYTES = 64
 REFERENCE = "redis"
 
 
-def key(number):
-    """As redis-benchmark spells it: 16 bytes."""
-    return b"key:%012d" % number
-
-
-def fill(server, entries):
-    """Loads the key set that redis-benchmark asks for."""
-    connection, value = Connection(server.host, server.port, 60), b"x" * VALUE_BYTES
-    for start in range(0, entries, 2000):
-        count = min(2000, entries - start)
-        connection.send(b"".join(b"*3\r\n$3\r\nSET\r\n$16\r\n%s\r\n$%d\r\n%s\r\n" % (key(n), VALUE_BYTES, value) for n in range(start, start + count)))
-        if connection.file.read(5 * count) != b"+OK\r\n" * count:
-            raise AssertionError("a SET was not answered with OK")
-    connection.close()
+def fill(server, entries, protocol="resp"):
+    """Loads the key set that redis-benchmark asks for, over one connection, so that the server has no other's buffers."""
+    command = [bench_bin(), server.address, "--protocol", protocol, "--load-only", "-c", "1", "-r", str(entries), "-d", str(VALUE_BYTES)]
+    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
 
 
 def fill_memcached(server, entries):
-    connection, value = Connection(server.host, server.port, 60), b"x" * VALUE_BYTES
-    for start in range(0, entries, 2000):
-        count = min(2000, entries - start)
-        connection.send(b"".join(b"set %s 0 0 %d\r\n%s\r\n" % (key(n), VALUE_BYTES, value) for n in range(start, start + count)))
-        if connection.file.read(8 * count) != b"STORED\r\n" * count:
-            raise AssertionError("a set was not stored")
-    connection.close()
+    fill(server, entries, "memcached")
 
 
 def benchmark(server, test, pipeline, options):

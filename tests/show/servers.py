@@ -35,9 +35,10 @@ def redis_server(binary="redis-server"):
     return started(arguments, port, lambda connection: connection.ask("PING"))
 
 
-def memcached(binary="memcached"):
+def memcached(binary="memcached", threads=4):
+    """With as many threads as it has by itself, or others."""
     port = free_port()
-    arguments = [binary, "-p", str(port), "-l", "127.0.0.1", "-m", "2048", "-U", "0", "-u", "nobody"]
+    arguments = [binary, "-p", str(port), "-l", "127.0.0.1", "-m", "2048", "-U", "0", "-u", "nobody", "-t", str(threads)]
 
     def version(connection):
         connection.send(b"version\r\n")

@@ -14,7 +14,7 @@ misses = []
 def arguments(description):
     """A parser with the options that all of them have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--bin", default=os.environ.get("TRELLIS_BIN", "target/release/trellis"), help="the node; trellis-cli stands beside it")
+    parser.add_argument("--bin", default=os.environ.get("TRELLIS_BIN", "target/release/trellis"), help="the node; trellis-cli and trellis-bench stand beside it")
     return parser
 
 
