@@ -19,7 +19,7 @@ use super::op::{Deadline, Expiry};
 pub enum ItemAct {
     /// The item.
     Read,
-    /// The item, not counted as a use.
+    /// The item, not counted as a use. Terms: `bare`.
     Peek,
     /// The item, changed on the way: touched, made where there is none, promised to be fetched anew (`mg`).
     Fetch,

@@ -1,5 +1,6 @@
 //! Floor 1, bytes: turns sockets' bytes into requests and replies into bytes. Trusts nothing it reads; never does I/O.
 
+pub mod base64;
 pub mod datagram;
 pub mod dump;
 pub mod item;

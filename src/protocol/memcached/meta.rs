@@ -6,7 +6,6 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::base64;
 use super::dress::{Dress, Left, Meta, MetaKind, Shown};
 use super::number::{i32_of, u32_of, u64_of};
 use super::text::{Context, data_bytes, error, too_large};
@@ -16,6 +15,7 @@ use super::{
 };
 use crate::base::item::{ItemAct, ItemTerms, Mode, Only};
 use crate::base::op::{Act, Deadline, Expiry, Op, When};
+use crate::protocol::base64;
 
 /// Words a command may have, by its end.
 const WORDS_MAX: usize = 19;

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 
 use crate::base::op::{Expiry, Op};
 
-mod base64;
 pub mod decode;
 pub mod dress;
 mod meta;

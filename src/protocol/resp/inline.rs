@@ -6,13 +6,13 @@ use super::Args;
 
 /// A quote was left open, or something other than a space follows a closing one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct UnbalancedQuotes;
+pub struct UnbalancedQuotes;
 
 /// The arguments of `line`, which carries no line end. A blank line has none.
 ///
 /// # Errors
 /// [`UnbalancedQuotes`].
-pub(super) fn split(line: &[u8]) -> Result<Args, UnbalancedQuotes> {
+pub fn split(line: &[u8]) -> Result<Args, UnbalancedQuotes> {
     let mut args = Args::new();
     let mut rest = line;
     loop {

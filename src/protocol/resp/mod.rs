@@ -9,7 +9,7 @@ pub mod control;
 pub mod decode;
 pub mod encode;
 pub mod info;
-mod inline;
+pub mod inline;
 pub mod number;
 pub mod read;
 pub mod session;

@@ -122,7 +122,10 @@ impl Store {
     ) {
         match act {
             ItemAct::Read => return self.item_read(to, (true, false), sink),
-            ItemAct::Peek => return self.item_read(to, (false, false), sink),
+            ItemAct::Peek => {
+                let bare = ItemTerms::split(value).is_some_and(|(_, terms)| terms.bare);
+                return self.item_read(to, (false, bare), sink);
+            }
             _ => {}
         }
         let Some((data, terms)) = ItemTerms::split(value) else { return sink.reply(error(MALFORMED)) };

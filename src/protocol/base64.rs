@@ -1,4 +1,6 @@
-//! Keys in base64 (RFC 4648, with padding), as meta commands may name them. Only what decodes to at least a byte is a key. Tested below.
+//! Bytes in base64 (RFC 4648, with padding), as memcached's meta commands may name keys and JSON carries what is no text. Tested below.
+
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The value of a letter.
 fn sextet(letter: u8) -> Option<u32> {
@@ -12,8 +14,22 @@ fn sextet(letter: u8) -> Option<u32> {
     }))
 }
 
-/// The bytes that `text` stands for.
-pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+/// The text that stands for `bytes`.
+pub fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for n in 0..4 {
+            let is_padding = n > three.len();
+            let letter = LETTERS[(bits >> (18 - 6 * n) & 63) as usize];
+            text.push(if is_padding { '=' } else { char::from(letter) });
+        }
+    }
+    text
+}
+
+/// The bytes that `text` stands for. Only what stands for at least a byte is taken.
+pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     if text.is_empty() || !text.len().is_multiple_of(4) {
         return None;
     }
@@ -39,20 +55,6 @@ pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn encode(bytes: &[u8]) -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for three in bytes.chunks(3) {
-            let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-            for n in 0..4 {
-                let is_padding = n > three.len();
-                let letter = LETTERS[(bits >> (18 - 6 * n) & 63) as usize];
-                text.push(if is_padding { '=' } else { char::from(letter) });
-            }
-        }
-        text
-    }
 
     proptest! {
         #[test]
