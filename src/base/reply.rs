@@ -12,6 +12,9 @@ pub const BUSY: &str = "BUSY the node is overloaded, nothing was done";
 /// The refusal of a node that stops.
 pub const STOPPING: &str = "SHUTDOWN the node is stopping, nothing was done";
 
+/// The refusal of a coordinator that could not begin before its sender may have gone elsewhere.
+pub const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
+
 /// The refusal of a string that would become too long.
 pub const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 

@@ -112,6 +112,11 @@ pub(super) fn put_head(reply: &ItemReply<ItemValue<'_>>, out: &mut Vec<u8>) {
     }
 }
 
+/// Reads an encoded reply that a frame brought whole.
+pub fn read_shared(encoded: &Bytes) -> Answer<'_> {
+    read(encoded, |at| Content::Shared(encoded.slice(at..)))
+}
+
 /// Reads an encoded reply up to the value of an item, and says how many bytes that took. `rest` makes the value of what follows.
 pub(super) fn read<'a>(encoded: &'a [u8], rest: impl FnOnce(usize) -> Content<'a>) -> Answer<'a> {
     let line = |text: &'a [u8]| text.strip_suffix(b"\r\n").unwrap_or(text);

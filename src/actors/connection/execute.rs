@@ -7,6 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::base::counters::Counter;
+use crate::base::level::Level;
 use crate::base::limits::{OPS_UNDER_WAY_MAX, OUTPUT_BYTES_CUT, REQUEST_TIMEOUT};
 use crate::base::reply::{BUSY, ReplyKind, ReplyRef, ReplySink, STOPPING};
 use crate::protocol::request::Request;
@@ -32,6 +33,9 @@ pub(super) struct Run {
     pub(super) bytes: usize,
     /// They are a transaction on keys of one partition.
     pub(super) together: bool,
+    /// The level they were sent with; `None` takes the session's. A native connection's session is spoken to by the next command while
+    /// this one is held up.
+    pub(super) level: Option<Level>,
     /// What the slow log tells of them, should they be slow.
     pub(super) told: SmallVec<[Told; 1]>,
 }
@@ -57,7 +61,7 @@ impl Run {
 pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec<Args>, out: &mut ReplyBuf) -> bool {
     let now = door.now();
     let context = Context { now, value_bytes_max: door.handles.settings.value_bytes_max };
-    let mut run = Run::default();
+    let mut run = Run { level: Some(entry.session.borrow().level()), ..Run::default() };
     let tells = door.handles.live.slower_than().is_some();
     let mut replies = entry.session.borrow().replies();
     // Takes what the client has said it does not want to hear.
@@ -96,6 +100,8 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
                     return false;
                 }
                 observe::note_slow(door, entry, told.as_slice(), started.elapsed());
+                // It may have changed the level of what follows.
+                run.level = None;
                 replies = entry.session.borrow().replies();
                 if skips && replies == Replies::SkipNext {
                     continue;
@@ -161,7 +167,7 @@ pub(super) async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &m
         return;
     }
     let ops = run.ops();
-    let Run { requests, commands, bytes, together, told } = std::mem::take(run);
+    let Run { requests, commands, bytes, together, level, told } = std::mem::take(run);
     let count = requests.len();
     if door.is_stopping() {
         return refuse(door, Counter::Shutdown, STOPPING, count, out);
@@ -172,7 +178,7 @@ pub(super) async fn flush(door: &Rc<Door>, entry: &Entry, run: &mut Run, out: &m
     };
     let (wire, level) = {
         let session = entry.session.borrow();
-        (session.wire(), session.level())
+        (session.wire(), level.unwrap_or(session.level()))
     };
     let started = door.handles.clock.monotonic();
     let batch = Batch { requests, together, wire, level, deadline: started + REQUEST_TIMEOUT };

@@ -5,6 +5,7 @@
 //! per phase in `base::limits`.
 
 mod answers;
+mod direct;
 mod execute;
 mod fit;
 mod memcached;

@@ -29,8 +29,8 @@ const HELLO_BYTES_MAX: usize = 1024;
 const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(10);
 /// Frames of a peer that may be worked on before no more are read.
 const PEER_FRAMES_UNDER_WAY_MAX: usize = 64 * 1024;
-/// The same of a client, which usually awaits an answer before it asks again.
-const CLIENT_FRAMES_UNDER_WAY_MAX: usize = 64;
+/// The same of a client: enough for one that multiplexes requests above level one, each of which waits for other nodes.
+const CLIENT_FRAMES_UNDER_WAY_MAX: usize = 256;
 
 /// Why the connection ends before its time.
 enum End {

@@ -30,7 +30,7 @@ use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
 use super::super::store::{self, Held, Merge, Merged, Question, Record};
 use super::answers::{Answers, Work};
-use super::{Door, Entry, execute, fit};
+use super::{Door, Entry, direct, execute, fit};
 
 /// Begins to work on a frame.
 ///
@@ -47,17 +47,24 @@ pub(super) fn take(
     // Whatever waits for other nodes is bounded by permits: it must not keep their frames from being read.
     let work = answers.begin(if matches!(message, Message::Replicate { .. }) { payload.len() } else { 0 });
     match message {
-        Message::Forward { .. } | Message::Replicate { .. } if !entry.is_peer() => return Err(FrameError::PeersOnly),
-        Message::Forward { id, start_by, forward } => {
+        Message::Replicate { .. } if !entry.is_peer() => return Err(FrameError::PeersOnly),
+        Message::Forward { ref forward, .. } | Message::Relay { ref forward, .. }
+            if !entry.is_peer() && forward.together =>
+        {
+            return Err(FrameError::PeersOnly);
+        }
+        Message::Forward { id, start_by, ref forward } | Message::Relay { id, start_by, ref forward } => {
             if forward.ops.len() > fit::FORWARD_OPS_MAX {
                 return Err(FrameError::Malformed("too many operations".into()));
             }
             let writes: Vec<bool> = forward.ops.iter().map(|(_, op)| op.act.writes()).collect();
             let (mut batch, bytes) = peer_batch(&door, &payload, forward);
             let left = Duration::from_millis(start_by.saturating_sub(door.now()));
+            batch.anywhere = matches!(message, Message::Relay { .. });
             batch.start_by = Some(door.handles.clock.monotonic() + left);
+            let is_peer = entry.is_peer();
             spawn_local(async move {
-                let result = coordinate(&door, batch, bytes).await;
+                let result = coordinate(&door, is_peer, batch, bytes).await;
                 send_forwarded(&work, id, result.map(|all| fit::replies(all, &writes, fit::REPLIES_BYTES_MAX)));
             });
         }
@@ -102,7 +109,7 @@ struct Busy;
 fn admit(door: &Door, entry: &Entry, ask: &Ask<'_>, bytes: usize) -> Result<Option<Permit>, Busy> {
     let keys = match ask {
         // Who lives and who belongs must be found out under any load, and what an operator wants to know. A command takes a permit itself.
-        Ask::Ping | Ask::Membership(_) | Ask::Admin(_) | Ask::Command { .. } => return Ok(None),
+        Ask::Ping | Ask::Membership(_) | Ask::Routes(_) | Ask::Admin(_) | Ask::Command { .. } => return Ok(None),
         Ask::Entries(keys) => keys.len(),
         Ask::Survey { keys, .. } => keys.len(),
         _ => 1,
@@ -127,7 +134,7 @@ fn patience(timeout_ms: u32) -> Duration {
     Duration::from_millis(u64::from(timeout_ms)).min(REQUEST_TIMEOUT)
 }
 
-fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch, usize) {
+fn peer_batch(door: &Door, payload: &Bytes, forward: &Forward<'_>) -> (PeerBatch, usize) {
     let mut ops = Vec::with_capacity(forward.ops.len());
     let mut requests = Vec::with_capacity(forward.ops.len());
     for (sequence, op) in &forward.ops {
@@ -146,15 +153,16 @@ fn peer_batch(door: &Door, payload: &Bytes, forward: Forward<'_>) -> (PeerBatch,
         level: forward.level,
         deadline,
         start_by: None,
+        anywhere: false,
     };
     (batch, payload.len())
 }
 
-async fn coordinate(door: &Rc<Door>, batch: PeerBatch, bytes: usize) -> Result<ReplyBuf, Misdirected> {
+async fn coordinate(door: &Rc<Door>, is_peer: bool, batch: PeerBatch, bytes: usize) -> Result<ReplyBuf, Misdirected> {
     let (count, wire) = (batch.ops.len(), batch.wire);
-    let refused = |text: &'static str| {
+    let refused = |text: &str| {
         let mut errors = ReplyBuf::new(wire);
-        (0..count).for_each(|_| errors.reply(ReplyRef::Error(text.into())));
+        (0..count).for_each(|_| errors.reply(ReplyRef::Error(text.to_owned().into())));
         Ok(errors)
     };
     if count == 0 {
@@ -164,9 +172,14 @@ async fn coordinate(door: &Rc<Door>, batch: PeerBatch, bytes: usize) -> Result<R
         // Whoever sent this will find another replica; a stopping node is one that nobody should wait for.
         return Err(Misdirected { epoch: 0 });
     }
-    let Some(_permit) = door.peer_admission.admit(count, bytes) else {
+    let room = if is_peer { &door.peer_admission } else { &door.admission };
+    let Some(_permit) = room.admit(count, bytes) else {
+        door.count(Counter::Busy);
         return refused(BUSY);
     };
+    if !is_peer && let Err(text) = direct::admit(door, &batch.ops).await {
+        return refused(&text);
+    }
     match door.handles.routers[door.shard].send(batch).await {
         Ok(result) => result,
         Err(_) => Err(Misdirected { epoch: 0 }),
@@ -277,6 +290,7 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
             let replies = command(door, entry, level, args).await;
             reply(Answer::Reply(&replies));
         }
+        Ask::Routes(known) => direct::routes(&handles.view.load(), &handles.settings, known, &reply),
         Ask::Admin(path) => {
             let (status, body) = handles.admin(path).await;
             reply(Answer::Admin { status, body: body.as_bytes() });

@@ -150,7 +150,7 @@ impl Outlet {
 
     /// Sends a call, and returns until when the peer may begin with it.
     fn send_call(&mut self, id: u64, call: &Call, now: Moment) -> Moment {
-        let begins_until = begins_until(now, self.unwritten_bytes() + call.bytes() as u64);
+        let begins_until = call.begins_until(begins_until(now, self.unwritten_bytes() + call.bytes() as u64));
         self.send(call.frame(id, self.link.their_ms(begins_until)));
         begins_until
     }

@@ -60,7 +60,9 @@ enum Met {
 pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> ReplyBuf {
     let total = ops.ops.len();
     let together = ops.together;
-    let begun_ms = desk.clock.unix_ms();
+    // What is passed on for a client was begun, and perhaps done, before it came here; that it may have been, the client knows.
+    let passed_on_retry = ops.retry;
+    let begun_ms = if terms.start_by.is_some() { ops.begun_ms } else { desk.clock.unix_ms() };
     ops.begun_ms = begun_ms;
     // Where the operations still to be done stand in the whole, and whether they may have been done.
     let mut places: Vec<usize> = (0..total).collect();
@@ -71,7 +73,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
         let mut begins_until = desk.clock.monotonic();
         let mut groups = split(desk, &view, std::mem::take(&mut ops), std::mem::take(&mut places), terms.level);
         for (_, group, places) in &mut groups {
-            group.retry &= places.iter().any(|place| unknown[*place]);
+            group.retry &= passed_on_retry || places.iter().any(|place| unknown[*place]);
         }
         let asked = groups.into_iter().map(|(to, group, places)| ask(desk, &view, to, (group, places), terms));
         let results = join_all(asked).await;
@@ -106,7 +108,7 @@ pub(super) async fn execute(desk: &Rc<Desk>, mut ops: Ops, terms: Terms) -> Repl
             break;
         }
         (ops.together, ops.begun_ms) = (together, begun_ms);
-        ops.retry = places.iter().any(|place| unknown[*place]);
+        ops.retry = passed_on_retry || places.iter().any(|place| unknown[*place]);
         desk.count(Counter::OpsRetried, ops.ops.len() as u64);
         if attempt > 0 {
             tokio::time::sleep(PAUSE * attempt).await;
@@ -234,14 +236,17 @@ async fn send(desk: &Desk, view: &View, peer: PeerIx, group: &Ops, terms: Terms)
         timeout_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
         level: terms.level,
         wire: terms.wire,
-        router: desk.id,
+        router: group.requests.iter().flatten().next().map_or(desk.id, |request| request.router),
         together: group.together,
         retry: group.retry,
         begun_ms: group.begun_ms,
         ops: group.ops.iter().zip(&group.requests).map(|(op, request)| (sequence(request), borrow(op))).collect(),
     };
     desk.count(Counter::OpsForwarded, group.ops.len() as u64);
-    let call = CallPeer { peer, call: Call::forward(&forward) };
+    // Whoever waits for what is passed on may ask somebody else from then on.
+    let wait = |start_by: Instant| start_by.saturating_duration_since(desk.clock.monotonic());
+    let begun_before = terms.start_by.map(|start_by| desk.clock.uptime() + wait(start_by));
+    let call = CallPeer { peer, call: Call::forward(&forward).begun_before(begun_before) };
     let answer = tokio::time::timeout_at(terms.deadline, desk.replication.send(call)).await;
     match answer {
         Ok(Ok(Ok(payload))) => read(desk, view, peer, &payload, (group.ops.len(), terms)),

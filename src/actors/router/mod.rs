@@ -30,7 +30,7 @@ use crate::base::id::RequestId;
 use crate::base::level::Level;
 use crate::base::limits::{LINK_RETRY_AFTER, LINK_SILENCE_MAX};
 use crate::base::op::Op;
-use crate::base::reply::{ReplyRef, ReplySink, STOPPING, Wire};
+use crate::base::reply::{LATE, ReplyRef, ReplySink, STOPPING, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::view::{PeerIx, Route, View};
 use crate::protocol::native::Misdirected;
@@ -42,7 +42,6 @@ use super::local::Local;
 use super::replication::Replication;
 use super::ring::{PullFrom, RingActor};
 
-const LATE: &str = "TIMEOUT the coordinator came too late to begin, applied: no";
 const NO_QUORUM_BEFORE: &str = "NOQUORUM too few replicas of the key can be reached, applied: no";
 
 /// The picture of the cluster that everybody reads and the ring actor alone replaces.
@@ -86,6 +85,8 @@ pub struct PeerBatch {
     pub deadline: Instant,
     /// After this the sender may have asked somebody else, and nothing may begin here without asking the other replicas.
     pub start_by: Option<Instant>,
+    /// Who sent them could not reach those who serve their keys: they are to be found.
+    pub anywhere: bool,
 }
 
 /// What this actor has counted.
@@ -275,7 +276,8 @@ impl Handler<PeerBatch> for Router {
         desk.notice_pause(&view);
         desk.amnesty();
         let refuses = |partition| !view.serves(partition) || desk.stands_back(&view, partition);
-        if batch.ops.iter().any(|op| refuses(Partition::of(&op.key))) {
+        let is_elsewhere = batch.ops.iter().any(|op| refuses(Partition::of(&op.key)));
+        if is_elsewhere && !batch.anywhere {
             desk.count(Counter::OpsMisdirected, batch.ops.len() as u64);
             return Box::pin(std::future::ready(Err(Misdirected { epoch: view.epoch })));
         }
@@ -288,6 +290,9 @@ impl Handler<PeerBatch> for Router {
             retry: batch.retry,
             begun_ms: batch.begun_ms,
         };
+        if is_elsewhere {
+            return Box::pin(async move { Ok(forward::execute(&desk, ops, terms).await) });
+        }
         Box::pin(async move { Ok(coordinate::all_here(&desk, &view, ops, terms).await) })
     }
 }

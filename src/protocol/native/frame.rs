@@ -1,9 +1,11 @@
 //! Frames: a length and one postcard message. Encodes into a caller's buffer and cuts complete frames out of what a socket brought.
 //! Never does I/O. Tested below and in `golden.rs`.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Answer, Ask, Forward, Holding, Message, RecordRef};
+use super::{Answer, Ask, Forward, Holding, Message, RecordRef, encode_payload};
 use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, LARGE_VALUE_BYTES, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
 
@@ -42,22 +44,42 @@ pub fn encode(message: &Message<'_>, out: &mut Vec<u8>) {
 pub struct Call {
     kind: u8,
     body: Vec<u8>,
+    begun_before: Option<Duration>,
 }
 
 // The numbers postcard gives the variants of `Message`; golden tests hold them.
 const FORWARD: u8 = 3;
 const REPLICATE: u8 = 5;
+const FORWARDED: u8 = 4;
 const ASK: u8 = 7;
+const ANSWER: u8 = 8;
+const RELAY: u8 = 9;
 
 impl Call {
     /// A question.
     pub fn ask(ask: &Ask<'_>) -> Self {
-        Self { kind: ASK, body: postcard::to_allocvec(ask).expect("a Vec takes any message") }
+        Self { kind: ASK, body: encode_payload(ask), begun_before: None }
     }
 
     /// Operations to coordinate.
     pub fn forward(forward: &Forward<'_>) -> Self {
-        Self { kind: FORWARD, body: postcard::to_allocvec(forward).expect("a Vec takes any message") }
+        Self { kind: FORWARD, body: encode_payload(forward), begun_before: None }
+    }
+
+    /// The same for somebody else to find the coordinator of.
+    pub fn relay(forward: &Forward<'_>) -> Self {
+        Self { kind: RELAY, ..Self::forward(forward) }
+    }
+
+    /// The same, not to begin after `latest` on the sender's clock, however late the link that carries it would let it begin.
+    #[must_use]
+    pub fn begun_before(self, latest: Option<Duration>) -> Self {
+        Self { begun_before: latest, ..self }
+    }
+
+    /// The latest moment on the sender's clock at which it may begin: `otherwise`, or an earlier one.
+    pub fn begins_until(&self, otherwise: Duration) -> Duration {
+        self.begun_before.map_or(otherwise, |latest| latest.min(otherwise))
     }
 
     /// Bytes of its frame, but for a few at its head.
@@ -68,7 +90,7 @@ impl Call {
     /// The frame that carries it as number `id`; operations must not begin after `start_by` on the receiver's clock.
     pub fn frame(&self, id: u64, start_by: u64) -> Bytes {
         let numbers = [id, start_by];
-        framed(self.kind, if self.kind == FORWARD { &numbers } else { &numbers[..1] }, &self.body)
+        framed(self.kind, if self.kind == ASK { &numbers[..1] } else { &numbers }, &self.body)
     }
 }
 
@@ -155,10 +177,17 @@ pub fn decode(payload: &[u8]) -> Result<Message<'_>, FrameError> {
     }
 }
 
+/// The id of the request that a frame answers, read without the rest of it; `None` if it answers none.
+pub fn answered_id(payload: &[u8]) -> Option<u64> {
+    let (kind, rest) = payload.split_first()?;
+    let (id, _) = postcard::take_from_bytes(rest).ok()?;
+    matches!(*kind, FORWARDED | ANSWER).then_some(id)
+}
+
 /// Refuses keys, values and memberships beyond their limits, wherever they stand.
 fn bounded(message: &Message<'_>) -> Result<(), FrameError> {
     match message {
-        Message::Forward { forward, .. } => {
+        Message::Forward { forward, .. } | Message::Relay { forward, .. } => {
             forward.ops.iter().try_for_each(|(_, op)| key(op.key).and_then(|()| value(op.value)))
         }
         Message::Replicate { records, .. } => records.iter().try_for_each(|record| match record {
@@ -247,6 +276,8 @@ mod tests {
             begun_ms: 1,
             ops: vec![(0, OpRef { key: b"k", act: Act::Get, value: b"" })],
         };
+        let relay = Message::Relay { id: 2, start_by: 7, forward: forward.clone() };
+        assert_eq!(Call::relay(&forward).frame(2, 7), to_bytes(&relay));
         assert_eq!(Call::forward(&forward).frame(2, 7), to_bytes(&Message::Forward { id: 2, start_by: 7, forward }));
         let record = RecordRef::Floor { partition: 3, version: Version { time: 9, origin: 1 } };
         let mut records = Vec::new();
@@ -254,6 +285,16 @@ mod tests {
         encode_record(&record, &mut records);
         let whole = to_bytes(&Message::Replicate { sequence: 4, records: vec![record; 2] });
         assert_eq!(replicate(4, 2, &records), whole);
+    }
+
+    #[test]
+    fn an_answer_tells_what_it_answers_and_nothing_else_does() {
+        let id_of = |message: Message<'_>| answered_id(&to_bytes(&message)[LENGTH_BYTES..]);
+        assert_eq!(id_of(Message::Answer { id: 300, answer: Answer::Pong }), Some(300));
+        let misdirected = super::super::Misdirected { epoch: 1 };
+        assert_eq!(id_of(Message::Forwarded { id: u64::MAX, result: Err(misdirected) }), Some(u64::MAX));
+        assert_eq!(id_of(Message::Ask { id: 300, ask: Ask::Ping }), None);
+        assert_eq!((answered_id(&[]), answered_id(&[8]), answered_id(&[8, 0x80])), (None, None, None));
     }
 
     #[test]

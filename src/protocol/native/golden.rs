@@ -136,6 +136,11 @@ fn messages() -> Vec<Pin> {
         message("Message::Ask", Message::Ask { id: 1, ask: Ask::Ping }, "03 00 00 00 07 01 00"),
         message("Message::Answer", Message::Answer { id: 1, answer: Answer::Pong }, "03 00 00 00 08 01 00"),
         message(
+            "Message::Relay",
+            Message::Relay { id: 1, start_by: 9, forward: forward() },
+            "14 00 00 00 09 01 09 05 f4 03 01 01 06 00 01 ac 02 01 02 01 6b 0d 02 00",
+        ),
+        message(
             "Message::Hello of a peer",
             Message::Hello(Hello {
                 cluster: "trellis",
@@ -196,6 +201,7 @@ fn asks() -> Vec<Pin> {
             },
             "13 00 00 00 07 01 0e 80 80 1c 09 01 01 6b 00 00 ac 02 01 01 00 01 02",
         ),
+        ask("Ask::Routes", Ask::Routes(300), "05 00 00 00 07 01 0f ac 02"),
     ]
 }
 
@@ -241,6 +247,18 @@ fn answers() -> Vec<Pin> {
                 known: vec![(0, Version::ZERO)],
             },
             "17 00 00 00 08 01 0d 01 01 01 01 02 00 0a 04 3a 35 0d 0a 80 80 1c 09 01 00 00 00",
+        ),
+        answer(
+            "Answer::Routes",
+            Answer::Routes(Routes {
+                mark: 300,
+                epoch: 5,
+                level: Level::Quorum,
+                value_bytes_max: 300,
+                members: vec!["h:1", "h:2"],
+                serving: vec![vec![1, 0], vec![]],
+            }),
+            "17 00 00 00 08 01 0e ac 02 05 01 ac 02 02 03 68 3a 31 03 68 3a 32 02 02 01 00 00",
         ),
     ]
 }

@@ -1,4 +1,4 @@
-//! The native protocol: what peers and `trellis-cli` say to a node. Drawn byte by byte in `docs/PROTOCOL.md`; golden bytes in
+//! The native protocol: what peers and clients that know the ring say to a node. Drawn byte by byte in `docs/PROTOCOL.md`; golden bytes in
 //! `golden.rs`. The only place that calls postcard for streams. Never does I/O.
 //!
 //! A connection opens with [`PREFACE`], then carries frames both ways: a little-endian `u32` length, then one postcard [`Message`].
@@ -87,6 +87,17 @@ pub enum Message<'a> {
         /// The answer.
         #[serde(borrow)]
         answer: Answer<'a>,
+    },
+    /// As `Forward`, from a client that can't reach those who serve the keys: the receiver finds the coordinator, one hop on if need be.
+    /// Answered by `Forwarded`.
+    Relay {
+        /// Chosen by the sender, echoed in the answer.
+        id: u64,
+        /// As in `Forward`.
+        start_by: u64,
+        /// The operations. The epoch means nothing here.
+        #[serde(borrow)]
+        forward: Forward<'a>,
     },
 }
 
@@ -317,6 +328,8 @@ pub enum Ask<'a> {
         /// Numbers of keys, and requests.
         requests: Vec<(u32, RequestId)>,
     },
+    /// Whom to ask for what, unless it is what the asker has: [`Routes::mark`], 0 for nothing. For clients that know the ring.
+    Routes(u64),
 }
 
 /// A key of a survey.
@@ -385,6 +398,26 @@ pub enum Answer<'a> {
         /// Numbers of keys, and the version since which every request that changed the key is remembered here.
         known: Vec<(u32, Version)>,
     },
+    /// Whom to ask for what; `Done` if the asker has it.
+    Routes(#[serde(borrow)] Routes<'a>),
+}
+
+/// Whom to ask for each partition, and what else a client has to know, as the answering node sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routes<'a> {
+    /// Names all that follows: equal marks, equal routes.
+    pub mark: u64,
+    /// The node's ring epoch.
+    pub epoch: u64,
+    /// The acknowledgements it asks for where a client does not say.
+    pub level: Level,
+    /// The longest value it takes.
+    pub value_bytes_max: u64,
+    /// `host:port` of members.
+    #[serde(borrow)]
+    pub members: Vec<&'a str>,
+    /// Of each partition the members that serve it, by their place in `members`: its coordinator first.
+    pub serving: Vec<Vec<u16>>,
 }
 
 /// What a member holds for a key it was asked about.
