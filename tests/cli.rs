@@ -4,14 +4,16 @@
 mod running;
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
-use running::{Node, program, until};
+use running::{DEADLINE, Node, program, until};
 use serde_json::Value as Json;
 
 /// Runs a command against a server, with something on standard input.
@@ -139,14 +141,15 @@ fn one_node_shows_itself() {
 fn bad_usage_exits_with_2_and_says_how() {
     for line in [
         "",
-        "h:1",
         "h:1 leave",
         "h:1 plan",
         "h:1 put k",
         "h:1 put k v w",
         "h:1 put k v --ttl soon",
         "h:1 get k --consistency most",
-        "h:1 keys --json",
+        "h:1 import",
+        "h:1 import /no/such/file",
+        "h:1 export /no/such/folder/file --format xml",
         "h:1 forget no/name",
         "h:1 get k --cluster-name !",
         "nowhere get k",
@@ -246,6 +249,186 @@ fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
     }
     expect(&cli(&at[1], &format!("forget {gone}")), 0, "forgotten\n", "");
     until("forgotten everywhere", || at[..2].iter().all(|at| !shown(&cli(at, "status")).contains(&gone)).then_some(()));
+}
+
+#[test]
+fn answers_come_in_json_where_that_is_asked_for() {
+    let node = Node::start(&["0"]);
+    let at = node.main.as_str();
+    expect(&cli(at, "put k v --ttl 100s --json"), 0, "{\"stored\":true}\n", "");
+    expect(&cli(at, "put k v --if-absent --json"), 1, "{\"stored\":false}\n", "");
+    let item: Json = serde_json::from_str(&shown(&cli(at, "get k --json"))).expect("JSON");
+    assert_eq!((&item["key"], &item["value"]), (&"k".into(), &"v".into()));
+    assert!(item["ttl_ms"].as_u64().is_some_and(|ms| ms > 90_000 && ms <= 100_000), "{item}");
+    expect(&cli_with(at, &[b"put", b"b\xff", b"-"], b"\xfe"), 0, "OK\n", "");
+    let binary = cli_with(at, &[b"get", b"b\xff", b"--json"], b"");
+    expect(&binary, 0, "{\"key_base64\":\"Yv8=\",\"value_base64\":\"/g==\"}\n", "");
+    expect(&cli(at, "keys --json"), 0, "[{\"base64\":\"Yv8=\"},\"k\"]\n", "");
+    expect(&cli(at, "get none --json"), 1, "", "key not found\n");
+    expect(&cli(at, "delete k --json"), 0, "{\"deleted\":true}\n", "");
+    expect(&cli(at, "delete k --json"), 1, "{\"deleted\":false}\n", "");
+}
+
+/// The summary of an import or export, its times left out.
+fn summary(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = text.lines().last().unwrap_or_default();
+    let (verb, rest) = last.split_once(" in ").unwrap_or_else(|| panic!("no summary: {text}"));
+    format!("{verb}, {}", rest.split_once(", ").expect("counts").1)
+}
+
+#[test]
+fn what_was_exported_is_imported_again_in_both_formats() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    let (from, to) = (Node::start(&["0"]), Node::start(&["0"]));
+    let every_byte: Vec<u8> = (0..=255).collect();
+    expect(&cli_with(&from.main, &[b"put", b"bytes\xff", b"-"], &every_byte), 0, "OK\n", "");
+    expect(&cli_with(&from.main, &[b"put", b"large", b"-"], &every_byte.repeat(20_000)), 0, "OK\n", "");
+    expect(&cli(&from.main, "put short v --ttl 1h"), 0, "OK\n", "");
+    let many: String = (0..3000).map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{n}\"}}\n")).collect();
+    let imported = cli_with(&from.main, &[b"import", b"-"], many.as_bytes());
+    assert_eq!((imported.status.code(), summary(&imported)), (Some(0), "imported 3000 keys, 0 failed".into()));
+    for format in ["json", "resp"] {
+        let at = file(format);
+        let exported = cli(&from.main, &format!("export {at} --format {format}"));
+        assert_eq!((exported.status.code(), summary(&exported)), (Some(0), "exported 3003 keys, 0 failed".into()));
+        let imported = cli(&to.main, &format!("import {at}"));
+        assert_eq!((imported.status.code(), summary(&imported)), (Some(0), "imported 3003 keys, 0 failed".into()));
+        assert_eq!(cli_with(&to.main, &[b"get", b"bytes\xff"], b"").stdout, every_byte);
+        assert_eq!(cli(&to.main, "get large").stdout.len(), 256 * 20_000);
+        assert_eq!(cli(&to.main, "get k2999").stdout, b"2999");
+        let short: Json = serde_json::from_str(&shown(&cli(&to.main, "get short --json"))).expect("JSON");
+        assert!(short["ttl_ms"].as_u64().is_some_and(|ms| ms > 3_500_000), "{short}");
+        assert_eq!(shown(&cli(&to.main, "keys k*")).lines().count(), 3000);
+        expect(&cli(&to.main, "delete k2999"), 0, "deleted\n", "");
+    }
+    // To standard output come the keys that match, and nothing else.
+    let some = cli(&from.main, "export - --pattern k1?");
+    assert_eq!(String::from_utf8_lossy(&some.stdout).lines().count(), 10);
+}
+
+#[test]
+fn a_broken_file_is_told_by_number_and_exits_with_1() {
+    let node = Node::start(&["0", "--max-value-size", "64kb"]);
+    let at = node.main.as_str();
+    let long = "x".repeat(70_000);
+    let lines = format!(
+        "{{\"key\":\"a\",\"value\":\"1\"}}\nnonsense\n{{\"key\":\"b\",\"value\":\"{long}\"}}\n{{\"key\":\"c\",\"value\":\"3\"}}\n"
+    );
+    let output = cli_with(at, &[b"import", b"-", b"--format", b"json"], lines.as_bytes());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), summary(&output)), (Some(1), "imported 2 keys, 2 failed".into()), "{told}");
+    assert!(told.contains("line 2: ") && told.contains("line 3: ERR a value may have"), "{told}");
+    expect(&cli(at, "get c"), 0, "3", "");
+    // Commands keep their order; after a break nothing can be read.
+    let commands = "SET n 1\r\nINCR n\r\nINCR a\r\nINCR text\r\nSET text x\r\nINCR text\r\nDEL a c\r\n*1\r\nbroken\r\nSET late 1\r\n";
+    let output = cli_with(at, &[b"import", b"-"], commands.as_bytes());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("command 6: ERR value is not an integer"), "{told}");
+    assert!(told.contains("stopped after command 7: expected '$'"), "{told}");
+    assert_eq!(shown(&cli(at, "keys")), "n\ntext\n");
+    expect(&cli(at, "get n"), 0, "2", "");
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    assert_eq!(cli_with(&gone.to_string(), &[b"import", b"-"], b"SET a 1\r\n").status.code(), Some(3));
+}
+
+/// `trellis-cli` at a terminal, and all that it has shown there.
+struct Terminal {
+    child: std::process::Child,
+    keyboard: File,
+    screen: Receiver<Vec<u8>>,
+    shown: String,
+}
+
+impl Terminal {
+    fn open(server: &str, home: &std::path::Path) -> Self {
+        let pty = nix::pty::openpty(None, None).expect("a terminal");
+        let side = || Stdio::from(pty.slave.try_clone().expect("descriptors are left"));
+        let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
+        command
+            .arg(server)
+            .env("XDG_STATE_HOME", home)
+            .env("TERM", "xterm")
+            .stdin(side())
+            .stdout(side())
+            .stderr(side());
+        let child = command.spawn().expect("it can be started");
+        let keyboard = File::from(pty.master);
+        let mut display = keyboard.try_clone().expect("descriptors are left");
+        let (to, screen) = channel();
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(read @ 1..) = display.read(&mut piece) {
+                let _ = to.send(piece[..read].to_vec());
+            }
+        });
+        Self { child, keyboard, screen, shown: String::new() }
+    }
+
+    /// Types, and waits until this is shown.
+    fn type_until(&mut self, typed: &str, wanted: &str) {
+        self.keyboard.write_all(typed.as_bytes()).expect("the terminal takes it");
+        let before = self.shown.len();
+        while !self.shown[before..].contains(wanted) {
+            let piece = self.screen.recv_timeout(DEADLINE);
+            let piece = piece.unwrap_or_else(|error| panic!("no `{wanted}`: {error}: {}", self.shown));
+            self.shown.push_str(&String::from_utf8_lossy(&piece));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_prompt_takes_commands_completes_them_and_remembers() {
+    let node = Node::start(&["0"]);
+    let home = tempfile::tempdir().expect("a folder");
+    let sign = format!("{}> ", node.main);
+    let mut terminal = Terminal::open(&node.main, home.path());
+    terminal.type_until("", &sign);
+    terminal.type_until("set 'a key' \"v\\n\"\r", "OK");
+    terminal.type_until("get \"a key\"\r", "\"v\\n\"");
+    terminal.type_until("incr n\r", "(integer) 1");
+    terminal.type_until("incr 'a key'\r", "(error) ERR value is not an integer");
+    terminal.type_until("mget n none\r", "2) (nil)");
+    terminal.type_until("multi\r", "shares its connections");
+    terminal.type_until("get \"open\r", "unbalanced quotes");
+    terminal.type_until("status\r", "MEMBER");
+    terminal.type_until("put k v --if-absent\r", "OK");
+    terminal.type_until("put k v --if-absent\r", "key exists");
+    terminal.type_until("help incr\r", "INCR: Increment");
+    // Completion of a command, and of a key.
+    terminal.type_until("persis\tnosuch\r", "(integer) 0");
+    terminal.type_until("set user:12345 x\r", "OK");
+    terminal.type_until("strlen user:1\t\r", "(integer) 1");
+    terminal.type_until("\x04", "");
+    let code = until("its end", || terminal.child.try_wait().expect("it is a child")).code();
+    assert_eq!(code, Some(0), "{}", terminal.shown);
+    let history = std::fs::read_to_string(home.path().join("trellis/history")).expect("it was kept");
+    assert!(history.contains("incr n\n"), "{history}");
+    // What was typed before comes back with the key for it.
+    let mut again = Terminal::open(&node.main, home.path());
+    again.type_until("", &sign);
+    again.type_until("\x1b[A\r", "(integer) 1");
+}
+
+#[test]
+fn lines_from_a_pipe_are_run_like_typed_ones() {
+    let node = Node::start(&["0"]);
+    let output = cli_with(&node.main, &[], b"incr n\nnonsense 1\nget n\n");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let [one, error, got] = lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines}") };
+    assert!(one == "(integer) 1" && error.starts_with("(error) ERR unknown command") && got == "\"1\"", "{lines}");
+    let json = cli_with(&node.main, &[b"--json"], b"mget n none\n");
+    assert_eq!(json.stdout, b"[\"1\",null]\n");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What `trellis-cli` can be told on its command line. Never talks to a node. Tested below and, as a process, in `tests/cli.rs`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -23,11 +24,15 @@ pub(crate) struct Arguments {
     /// Name of the cluster
     #[arg(long, global = true, value_name = "NAME", default_value = "trellis")]
     pub(crate) cluster_name: ClusterName,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
 }
 
-const AFTER_HELP: &str = "Durations: 500ms 60s 10m 2h.\n\
+const AFTER_HELP: &str = "Without a command: a prompt, which takes any Redis command as well.\n\
+Durations: 500ms 60s 10m 2h.\n\
 Exit codes: 0 done, 1 the node said no or there is no such key, 2 bad usage, 3 no node reached.";
 
 #[derive(Debug, Subcommand)]
@@ -69,35 +74,51 @@ pub(crate) enum Command {
         pattern: OsString,
     },
     /// Whether the node is ready; exits 1 when it is not
-    Health {
-        #[command(flatten)]
-        format: Format,
-    },
+    Health,
     /// Members, their state and share, keys, version
-    Status {
-        #[command(flatten)]
-        format: Format,
-    },
+    Status,
     /// Who holds what: shares of all members, or the replicas of one key
     Ring {
         /// Any bytes
         #[arg(allow_negative_numbers = true)]
         key: Option<OsString>,
-        #[command(flatten)]
-        format: Format,
     },
     /// Take a dead member out of the ring, for good
     Forget {
         /// Id of the member, as `status` shows it
         node: NodeId,
     },
+    /// Store what a file holds: JSON lines, as `export` writes them, or Redis commands, as `redis-cli --pipe` takes them
+    ///
+    /// A line of JSON that is wrong, or a key that is refused, is told by its number and the rest goes on; of commands that break the
+    /// protocol nothing can be read after the break. Exits 1 if anything was not stored.
+    Import {
+        /// `-` reads standard input
+        file: PathBuf,
+        /// What the file holds [default: JSON if its first byte is `{`]
+        #[arg(long)]
+        format: Option<FileFormat>,
+    },
+    /// Write all keys with their values and deadlines to a file
+    Export {
+        /// `-` writes standard output
+        file: PathBuf,
+        /// What to write
+        #[arg(long, default_value = "json")]
+        format: FileFormat,
+        /// Only keys that match this glob
+        #[arg(long, default_value = "*", allow_hyphen_values = true)]
+        pattern: OsString,
+    },
 }
 
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct Format {
-    /// The node's own words instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
+/// What a file of keys holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FileFormat {
+    /// A line of JSON for each key
+    Json,
+    /// Redis commands
+    Resp,
 }
 
 /// Reads a command line, the program's name first.
@@ -159,7 +180,7 @@ mod tests {
         ] {
             let Arguments { consistency, command, .. } = parse(line).unwrap();
             assert_eq!(consistency, Some(Level::Quorum), "{line}");
-            let Command::Put { key, value, ttl, if_absent } = command else { panic!("{line}: {command:?}") };
+            let Some(Command::Put { key, value, ttl, if_absent }) = command else { panic!("{line}: {command:?}") };
             assert_eq!((key, value, ttl, if_absent), ("k".into(), "v".into(), Some(Duration::from_secs(5)), true));
         }
     }
@@ -167,7 +188,7 @@ mod tests {
     #[test]
     fn values_may_look_like_options_where_that_is_plain() {
         for (line, expected) in [("h:1 put k -5", "-5"), ("h:1 put k -", "-"), ("h:1 put k -- --ttl", "--ttl")] {
-            let Command::Put { value, .. } = parse(line).unwrap().command else { panic!("{line}") };
+            let Some(Command::Put { value, .. }) = parse(line).unwrap().command else { panic!("{line}") };
             assert_eq!(value, expected);
         }
     }
@@ -185,6 +206,15 @@ mod tests {
     }
 
     #[test]
+    fn without_a_command_there_is_a_prompt_and_json_goes_with_everything() {
+        assert!(parse("h:1").unwrap().command.is_none());
+        for line in ["h:1 get k --json", "h:1 --json status", "--json h:1", "h:1 keys a* --json", "h:1 import - --json"]
+        {
+            assert!(parse(line).unwrap().json, "{line}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "h put k v",
@@ -194,11 +224,12 @@ mod tests {
             "h:1 put k v --ttl 5",
             "h:1 put k v --ttl 0s",
             "h:1 get k --consistency two",
-            "h:1 get k --json",
             "h:1 forget a/b",
+            "h:1 import",
+            "h:1 export f --format xml",
             "h:1 leave",
             "h:1 plan",
-            "h:1",
+            "",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -1,52 +1,38 @@
-//! Carries one command to a node and its answer to the user: connecting, asking, exit codes. How tables look is in `show`.
+//! Carries one command to the cluster and its answer to the user: connecting, asking, exit codes. How tables look is in `show`, how values
+//! do in `lines`.
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use serde_json::Value as Json;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use serde_json::{Value as Json, json};
 
 use trellis::base::level::Level;
-use trellis::base::limits::{FRAME_BYTES_MAX, VALUE_BYTES_MAX};
-use trellis::net::Net;
-use trellis::net::client::{Client, ClientError};
-use trellis::protocol::native::{Answer, Ask, Key, OTHER_CLUSTER};
-use trellis::protocol::resp::read::ReplyReader;
-use trellis::protocol::resp::value::Value;
+use trellis::base::limits::VALUE_BYTES_MAX;
+use trellis::client::{Applied, Client, Error, ErrorKind, Options, TIMEOUT_MAX, Value};
+use trellis::protocol::native::OTHER_CLUSTER;
 
-use super::arguments::{Arguments, Command, Format};
-use super::{Failure, show};
-
-/// Time to connect to one address.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time for a node to greet back.
-const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for an answer. A node gives up after `REQUEST_TIMEOUT`; the rest is for the bytes of a large value.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+use super::arguments::{Arguments, Command};
+use super::{Failure, export, import, lines, show};
 
 /// Carries out the command.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { server, consistency, cluster_name, command } = arguments;
-    // Read before connecting: a node has no patience with those who say nothing.
-    let input = match &command {
-        Command::Put { value, .. } if value == "-" => Some(standard_input()?),
+    // What can be found wrong without the cluster is found first.
+    let input = match &arguments.command {
+        Some(Command::Put { value, .. }) if value == "-" => Some(standard_input()?),
+        Some(Command::Import { file, .. }) if file.as_os_str() != "-" => {
+            let found = std::fs::metadata(file).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())));
+            found.map(|_| None)?
+        }
         _ => None,
     };
-    let client = connect(&server, cluster_name.as_str()).await?;
-    let mut node = Node { client, server, level: consistency };
-    match command {
-        Command::Put { key, value, ttl, if_absent } => {
-            node.put(key.as_bytes(), input.as_deref().unwrap_or(value.as_bytes()), ttl, if_absent).await
-        }
-        Command::Get { key, newline } => node.get(key.as_bytes(), newline).await,
-        Command::Delete { key } => node.delete(key.as_bytes()).await,
-        Command::Keys { pattern } => node.keys(pattern.as_bytes()).await,
-        Command::Health { format } => node.health(format).await,
-        Command::Status { format } => node.status(format).await,
-        Command::Ring { key, format } => node.ring(key.as_deref(), format).await,
-        Command::Forget { node: id } => node.forget(id.as_str()).await,
+    let cluster = Cluster::connect(&arguments).await?;
+    match arguments.command {
+        Some(command) => cluster.carry_out(command, input).await,
+        None => Ok(()),
     }
 }
 
@@ -61,55 +47,66 @@ fn standard_input() -> Result<Vec<u8>, Failure> {
     Ok(value)
 }
 
-/// Connects to the first address of `server` at which anybody answers.
-async fn connect(server: &str, cluster: &str) -> Result<Client, Failure> {
-    let unreachable = |why: String| Failure::Unreachable(format!("{server} cannot be reached: {why}"));
-    let addresses = Net::Os.resolve(server).await.map_err(|error| unreachable(error.to_string()))?;
-    let mut last = unreachable("the name has no address".into());
-    for address in addresses {
-        let greeted = async {
-            let mut client = Client::connect(Net::Os, address, cluster, CONNECT_TIMEOUT).await?;
-            client.await_welcome(WELCOME_TIMEOUT).await?;
-            Ok(client)
-        };
-        match greeted.await {
-            Ok(client) => return Ok(client),
-            Err(ClientError::Unreachable(error)) => last = unreachable(error.to_string()),
-            Err(ClientError::Refused(reason)) => {
-                let hint = if reason.starts_with(OTHER_CLUSTER) { "; try --cluster-name" } else { "" };
-                return Err(Failure::Told(format!("{server} refused: {reason}{hint}")));
+/// The cluster of the node that was named.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) server: String,
+    pub(crate) level: Option<Level>,
+    pub(crate) json: bool,
+}
+
+impl Cluster {
+    pub(crate) async fn connect(arguments: &Arguments) -> Result<Self, Failure> {
+        let server = arguments.server.clone();
+        let mut options = Options::default().cluster_name(arguments.cluster_name.clone()).timeout(TIMEOUT_MAX);
+        if let Some(level) = arguments.consistency {
+            options = options.consistency(level);
+        }
+        let client = options.connect([&server]).await.map_err(|error| not_connected(&server, &error))?;
+        Ok(Self { client, server, level: arguments.consistency, json: arguments.json })
+    }
+
+    /// Carries out a command; `input` is the value of a `put` that has it from elsewhere.
+    pub(crate) async fn carry_out(&self, command: Command, input: Option<Vec<u8>>) -> Result<(), Failure> {
+        match command {
+            Command::Put { key, value, ttl, if_absent } => {
+                let value = input.unwrap_or_else(|| value.as_bytes().to_vec());
+                self.put(key.as_bytes(), value, ttl, if_absent).await
             }
-            Err(error) => last = Failure::Unreachable(format!("{server} does not answer as a Trellis node: {error}")),
+            Command::Get { key, newline } => self.get(key.as_bytes(), newline).await,
+            Command::Delete { key } => self.delete(key.as_bytes()).await,
+            Command::Keys { pattern } => self.keys(pattern.as_bytes()).await,
+            Command::Health => self.health().await,
+            Command::Status => self.status().await,
+            Command::Ring { key } => self.ring(key.as_deref()).await,
+            Command::Forget { node: id } => self.forget(id.as_str()).await,
+            Command::Import { file, format } => import::run(self, &file, format).await,
+            Command::Export { file, format, pattern } => export::run(self, &file, format, pattern.as_bytes()).await,
         }
     }
-    Err(last)
-}
 
-/// The node that was named.
-struct Node {
-    client: Client,
-    server: String,
-    level: Option<Level>,
-}
-
-impl Node {
-    async fn put(&mut self, key: &[u8], value: &[u8], ttl: Option<Duration>, if_absent: bool) -> Result<(), Failure> {
-        let ttl = ttl.map(|ttl| ttl.as_millis().to_string());
-        let mut args: Vec<&[u8]> = vec![b"SET", key, value];
-        if let Some(ttl) = &ttl {
-            args.extend([b"PX", ttl.as_bytes()]);
+    async fn put(&self, key: &[u8], value: Vec<u8>, ttl: Option<Duration>, if_absent: bool) -> Result<(), Failure> {
+        let mut set = self.client.set(key, value);
+        if let Some(ttl) = ttl {
+            set = set.ttl(ttl);
         }
         if if_absent {
-            args.push(b"NX");
+            set = set.if_absent();
         }
-        match self.command(&args).await? {
-            Value::Null => Err(Failure::Told("key exists, nothing was stored".into())),
-            _ => line("OK"),
+        match set.await.map_err(|error| self.failure(&error))? {
+            stored if self.json => self.answer(&json!({ "stored": stored }), stored),
+            true => line("OK"),
+            false => Err(Failure::Told("key exists, nothing was stored".into())),
         }
     }
 
-    async fn get(&mut self, key: &[u8], newline: bool) -> Result<(), Failure> {
-        let Value::Bulk(value) = self.command(&[b"GET", key]).await? else { return Err(not_found()) };
+    async fn get(&self, key: &[u8], newline: bool) -> Result<(), Failure> {
+        if self.json {
+            let item = self.client.get_item(key).await.map_err(|error| self.failure(&error))?.ok_or_else(not_found)?;
+            return line(&lines::of_item(key, &item));
+        }
+        let value = self.client.get(key).await.map_err(|error| self.failure(&error))?.ok_or_else(not_found)?;
         let mut out = io::stdout().lock();
         out.write_all(&value)?;
         if newline || out.is_terminal() {
@@ -118,20 +115,22 @@ impl Node {
         Ok(out.flush()?)
     }
 
-    async fn delete(&mut self, key: &[u8]) -> Result<(), Failure> {
-        match self.command(&[b"DEL", key]).await? {
-            Value::Int(0) => Err(not_found()),
-            _ => line("deleted"),
+    async fn delete(&self, key: &[u8]) -> Result<(), Failure> {
+        match self.client.delete(key).await.map_err(|error| self.failure(&error))? {
+            deleted if self.json => self.answer(&json!({ "deleted": deleted }), deleted),
+            true => line("deleted"),
+            false => Err(not_found()),
         }
     }
 
-    async fn keys(&mut self, pattern: &[u8]) -> Result<(), Failure> {
-        let Value::Array(keys) = self.command(&[b"KEYS", pattern]).await? else {
-            return Err(self.lost("no list of keys"));
-        };
-        let mut keys: Vec<Bytes> =
-            keys.into_iter().filter_map(|key| if let Value::Bulk(key) = key { Some(key) } else { None }).collect();
+    async fn keys(&self, pattern: &[u8]) -> Result<(), Failure> {
+        let keys: Result<Vec<Bytes>, Error> = self.client.scan(pattern).try_collect().await;
+        let mut keys = keys.map_err(|error| self.failure(&error))?;
         keys.sort_unstable();
+        keys.dedup();
+        if self.json {
+            return line(&Json::from_iter(keys.iter().map(|key| lines::json_of(key))).to_string());
+        }
         let mut out = io::BufWriter::new(io::stdout().lock());
         for key in keys {
             out.write_all(&key)?;
@@ -140,64 +139,59 @@ impl Node {
         Ok(out.flush()?)
     }
 
-    async fn health(&mut self, format: Format) -> Result<(), Failure> {
+    async fn health(&self) -> Result<(), Failure> {
         let (status, page) = self.page(b"health").await?;
-        if format.json {
+        if self.json {
             line(&page.to_string())?;
         }
         match page["reason"].as_str() {
-            None if status == 200 && format.json => Ok(()),
+            None if status == 200 && self.json => Ok(()),
             None if status == 200 => line("ready"),
             reason => Err(Failure::Told(format!("not ready: {}", reason.unwrap_or("no reason given")))),
         }
     }
 
-    async fn status(&mut self, format: Format) -> Result<(), Failure> {
+    async fn status(&self) -> Result<(), Failure> {
         let page = self.good_page(b"v1/status").await?;
-        if format.json {
+        if self.json {
             return line(&page.to_string());
         }
         // A node of a cluster in distress can't count all keys; the rest is worth showing all the more then.
-        let keys = match self.command(&[b"DBSIZE"]).await {
+        let keys = match self.client.command(["DBSIZE"]).await {
             Ok(Value::Int(keys)) => Some(keys),
-            Ok(_) | Err(Failure::Told(_)) => None,
-            Err(failure) => return Err(failure),
+            Ok(_) => None,
+            Err(error) => match self.failure(&error) {
+                Failure::Told(_) => None,
+                failure => return Err(failure),
+            },
         };
         line(&show::status(&page, keys))
     }
 
-    async fn ring(&mut self, key: Option<&OsStr>, format: Format) -> Result<(), Failure> {
+    async fn ring(&self, key: Option<&OsStr>) -> Result<(), Failure> {
         let page = match key {
             Some(key) => self.good_page(&[b"v1/ring/", key.as_bytes()].concat()).await?,
             None => self.good_page(b"v1/ring").await?,
         };
         line(&match key {
-            _ if format.json => page.to_string(),
+            _ if self.json => page.to_string(),
             Some(_) => show::replicas(&page),
             None => show::shares(&page),
         })
     }
 
-    async fn forget(&mut self, id: &str) -> Result<(), Failure> {
-        self.good_page(format!("POST v1/members/{id}/forget").as_bytes()).await?;
-        line("forgotten")
+    async fn forget(&self, id: &str) -> Result<(), Failure> {
+        let page = self.good_page(format!("POST v1/members/{id}/forget").as_bytes()).await?;
+        line(&if self.json { page.to_string() } else { "forgotten".into() })
     }
 
-    /// The reply to a command; error replies are failures.
-    async fn command(&mut self, args: &[&[u8]]) -> Result<Value, Failure> {
-        let ask = Ask::Command { level: self.level, args: args.iter().map(|arg| Key(arg)).collect() };
-        let reply = self.client.ask(ask, ANSWER_TIMEOUT, |answer| match answer {
-            Answer::Reply(bytes) => ReplyReader::new(FRAME_BYTES_MAX).next(&mut BytesMut::from(bytes)).ok().flatten(),
-            _ => None,
-        });
-        match reply.await {
-            Ok(Value::Error(error)) => Err(Failure::Told(String::from_utf8_lossy(&error).into_owned())),
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.failure(error)),
-        }
+    /// Shows an answer in JSON; the exit code says it too.
+    fn answer(&self, answer: &Json, is_yes: bool) -> Result<(), Failure> {
+        line(&answer.to_string())?;
+        if is_yes { Ok(()) } else { Err(Failure::Shown) }
     }
 
-    async fn good_page(&mut self, path: &[u8]) -> Result<Json, Failure> {
+    async fn good_page(&self, path: &[u8]) -> Result<Json, Failure> {
         match self.page(path).await? {
             (200..300, page) => Ok(page),
             (status, page) => {
@@ -208,23 +202,43 @@ impl Node {
         }
     }
 
-    async fn page(&mut self, path: &[u8]) -> Result<(u16, Json), Failure> {
-        let page = self.client.ask(Ask::Admin(path), ANSWER_TIMEOUT, |answer| match answer {
-            Answer::Admin { status, body } => Some((status, serde_json::from_slice(body).ok()?)),
-            _ => None,
-        });
-        page.await.map_err(|error| self.failure(error))
+    /// A page of the node that was named, not of any.
+    async fn page(&self, path: &[u8]) -> Result<(u16, Json), Failure> {
+        self.client.admin(Some(&self.server), path).await.map_err(|error| self.failure(&error))
     }
 
-    fn failure(&self, error: ClientError) -> Failure {
-        match error {
-            ClientError::Failed(line) => Failure::Told(line),
-            other => self.lost(&other.to_string()),
+    /// What a user is told of an error. A node that answers and refuses is told in its words; that no answer came is another matter.
+    pub(crate) fn failure(&self, error: &Error) -> Failure {
+        let text = error.to_string();
+        match error.kind() {
+            ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Protocol => self.lost(error),
+            ErrorKind::Timeout if !text.starts_with("TIMEOUT") => self.lost(error),
+            _ => Failure::Told(text),
         }
     }
 
-    fn lost(&self, why: &str) -> Failure {
-        Failure::Unreachable(format!("{} did not answer: {why}, applied: unknown", self.server))
+    fn lost(&self, error: &Error) -> Failure {
+        let told = if error.applied() == Applied::Unknown && !error.to_string().contains("applied:") {
+            ", applied: unknown"
+        } else {
+            ""
+        };
+        Failure::Unreachable(format!("{}: {error}{told}", self.server))
+    }
+}
+
+fn not_connected(server: &str, error: &Error) -> Failure {
+    let text = error.to_string();
+    let reason = text.strip_prefix(server).map_or(text.as_str(), |rest| rest.trim_start_matches([':', ' ']));
+    match error.kind() {
+        ErrorKind::Refused => match reason.strip_prefix("refused: ") {
+            Some(reason) => {
+                let hint = if reason.starts_with(OTHER_CLUSTER) { "; try --cluster-name" } else { "" };
+                Failure::Told(format!("{server} refused: {reason}{hint}"))
+            }
+            None => Failure::Unreachable(format!("{server} does not answer as a Trellis node: {reason}")),
+        },
+        _ => Failure::Unreachable(format!("{server} cannot be reached: {reason}")),
     }
 }
 
@@ -232,7 +246,7 @@ fn not_found() -> Failure {
     Failure::Told("key not found".into())
 }
 
-fn line(text: &str) -> Result<(), Failure> {
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     Ok(out.flush()?)

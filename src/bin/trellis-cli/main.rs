@@ -5,6 +5,12 @@
 
 mod arguments;
 mod ask;
+mod export;
+mod import;
+mod lines;
+mod progress;
+mod prompt;
+mod replies;
 mod show;
 
 use std::io::Write;
@@ -19,6 +25,9 @@ enum Failure {
     /// The node said no, or what was asked for is not there.
     #[error("{0}")]
     Told(String),
+    /// What was asked was answered and shown, and the answer is no.
+    #[error("")]
+    Shown,
     /// The command makes no sense.
     #[error("trellis-cli: {0}")]
     Usage(String),
@@ -33,7 +42,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Told(_) | Self::Output(_) => 1,
+            Self::Told(_) | Self::Shown | Self::Output(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
         }
@@ -42,15 +51,16 @@ impl Failure {
 
 fn main() -> ExitCode {
     let arguments = arguments::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    let done = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(ask::run(arguments)));
+    let done = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from);
+    let done = done.and_then(|runtime| match arguments.command {
+        Some(_) => runtime.block_on(ask::run(arguments)),
+        None => prompt::run(runtime, &arguments),
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough of it.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Shown) => ExitCode::from(Failure::Shown.exit_code()),
         Err(failure) => {
             // The exit code says it as well, to whoever has no standard error.
             let _ = writeln!(std::io::stderr(), "{failure}");
