@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
     /// Do nothing but that
     #[arg(long, conflicts_with = "rate")]
     pub(crate) load_only: bool,
-    /// Compare values that are read with what this program stores
+    /// Compare values that are read with what this program stores; without it only the form of a reply is checked
     #[arg(long)]
     pub(crate) verify: bool,
     /// Ask the owner of a key, as CLUSTER SLOTS names it before the run

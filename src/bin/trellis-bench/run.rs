@@ -30,8 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Its processes, as far as they are known.
-    pids: Vec<u32>,
+    /// Its process, if it was named.
+    pid: Option<u32>,
 }
 
 /// Where to connect to, each with the slots to ask it for.
@@ -66,22 +66,19 @@ impl Server {
             found.ok_or_else(|| Failure::Usage(format!("`{address}` is no address: expected host:port")))
         });
         let addresses = resolved.collect::<Result<Vec<_>, _>>()?;
-        let mut pids = match pid {
-            Some(pid) => vec![pid],
-            None => addresses.iter().filter_map(|address| processor::listener(*address)).collect(),
-        };
-        // Half of the nodes would make half of a figure.
-        if pid.is_none() && pids.len() < addresses.len() {
-            pids.clear();
-        }
-        pids.sort_unstable();
-        pids.dedup();
-        Ok(Self { name: name.to_owned(), addresses, pids })
+        Ok(Self { name: name.to_owned(), addresses, pid })
     }
 
-    fn processor(&self) -> Option<Duration> {
-        let used = self.pids.iter().map(|pid| processor::of(*pid)).sum::<Option<Duration>>();
-        used.filter(|_| !self.pids.is_empty())
+    /// The processes at these ends. Half of the nodes would make half of a figure: all of them, or none.
+    fn processes(&self, ends: &Ends) -> Vec<u32> {
+        if let Some(pid) = self.pid {
+            return vec![pid];
+        }
+        let found: Option<Vec<u32>> = ends.iter().map(|(address, _)| processor::listener(*address)).collect();
+        let mut pids = found.unwrap_or_default();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     fn ends(&self, cluster: bool) -> Result<Ends, Failure> {
@@ -91,6 +88,12 @@ impl Server {
         }
         Ok(self.addresses.iter().map(|address| (*address, None)).collect())
     }
+}
+
+/// Processor time of all of these, if there are any.
+fn processor(pids: &[u32]) -> Option<Duration> {
+    let used = pids.iter().map(|pid| processor::of(*pid)).sum::<Option<Duration>>();
+    used.filter(|_| !pids.is_empty())
 }
 
 impl Phase {
@@ -114,6 +117,7 @@ pub(crate) fn run(
 ) -> Result<Run, Failure> {
     let workload = workload(arguments, phase)?;
     let ends = server.ends(arguments.cluster)?;
+    let pids = server.processes(&ends);
     let count = usize::try_from(arguments.connections).expect("a u32").max(ends.len());
     let threads = usize::try_from(arguments.threads).expect("a u32").min(count);
     let depth = usize::try_from(arguments.pipeline).expect("a u32");
@@ -134,7 +138,7 @@ pub(crate) fn run(
     let task = |n| task(arguments, phase, depth, (n, threads));
     let from = task(0).from;
     thread::scope(|scope| {
-        let mut before = (from == 0).then(|| (server.processor(), processor::own()));
+        let mut before = (from == 0).then(|| (processor(&pids), processor::own()));
         for (n, connections) in groups.into_iter().enumerate() {
             let (workload, progress, sender) = (&workload, &progress[n], sender.clone());
             scope.spawn(move || work(workload, task(n), clock, progress, connections, &sender));
@@ -150,7 +154,7 @@ pub(crate) fn run(
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(Failure::System("a thread was lost".into())),
                 Err(RecvTimeoutError::Timeout) if before.is_none() && clock.now() >= from => {
-                    before = Some((server.processor(), processor::own()));
+                    before = Some((processor(&pids), processor::own()));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -162,7 +166,7 @@ pub(crate) fn run(
         }
         let (server_before, own_before) = before.unwrap_or_default();
         let used = |now: Option<Duration>, before: Option<Duration>| now?.checked_sub(before?);
-        let (server, own) = (used(server.processor(), server_before), used(processor::own(), own_before));
+        let (server, own) = (used(processor(&pids), server_before), used(processor::own(), own_before));
         Ok(Run { tally, server, own })
     })
 }
