@@ -6,14 +6,17 @@ use std::sync::{Arc, OnceLock};
 
 use actix::Addr;
 
+use crate::base::counters::Counter;
 use crate::base::level::Level;
+use crate::base::slot::Partition;
 use crate::protocol::resp::control::KillFilter;
+use crate::protocol::resp::encode::ReplyBuf;
 
 use super::clock::Clock;
-use super::connection::{Census, Connections, KillClients, ListClients};
+use super::connection::{Census, Connections, KillClients, ListClients, Note, Outside};
 use super::gossip::GossipActor;
 use super::live::Live;
-use super::local::Local;
+use super::local::{Gone, Local};
 use super::replication::Identity;
 use super::report::{self, Report};
 use super::ring::RingActor;
@@ -92,6 +95,22 @@ impl Handles {
     pub async fn kill_clients(&self, filter: &KillFilter, but: u64) -> u64 {
         let connections = self.connections.get().map_or(&[][..], Vec::as_slice);
         report::ask(connections, || KillClients(filter.clone(), but)).await.into_iter().sum()
+    }
+
+    /// Has a client's request answered by the data arbiter that has `key` if this node has it, as one reply.
+    ///
+    /// # Errors
+    /// [`Gone`]: the arbiter stopped meanwhile, and nobody knows what became of the request.
+    pub async fn ask(&self, key: &[u8], request: Outside) -> Result<ReplyBuf, Gone> {
+        let door = self.connections.get().and_then(|doors| doors.get(self.local.shard_of(Partition::of(key))));
+        Ok(door.ok_or(Gone)?.send(request).await?)
+    }
+
+    /// Counts what was refused outside of all actors.
+    pub fn note(&self, counter: Counter) {
+        if let Some(door) = self.connections.get().and_then(|doors| doors.first()) {
+            door.do_send(Note(counter));
+        }
     }
 
     /// A page of the admin endpoint, or a change (`POST` and a path): HTTP status and JSON.

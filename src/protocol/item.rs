@@ -83,6 +83,14 @@ impl Content<'_> {
             Self::Shared(bytes) => bytes,
         }
     }
+
+    /// The bytes, to be kept.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Copied(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// Appends a reply up to its value.

@@ -26,6 +26,7 @@ pub use lcs::{Lcs, Match};
 pub use lease::{Leased, Leases, stamps_below};
 pub use recent::RecentRequests;
 pub use store::{Applied, KeyPage, LeafPage, Store, StoreConfig};
+pub use table::position;
 
 #[cfg(test)]
 mod tests;

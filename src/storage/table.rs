@@ -50,6 +50,11 @@ pub(super) fn position_of(place: u64) -> u64 {
     place >> 16
 }
 
+/// The position of a key: pages of a scan have keys in this order.
+pub fn position(key: &[u8]) -> u64 {
+    position_of(place(key))
+}
+
 /// The first place of a position.
 pub(super) fn place_of(position: u64) -> u64 {
     position << 16

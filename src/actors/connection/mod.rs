@@ -11,6 +11,7 @@ mod fit;
 mod memcached;
 mod native;
 mod observe;
+mod outside;
 mod pause;
 mod peer;
 mod resp;
@@ -46,6 +47,7 @@ use super::admission::{Admission, Budget};
 use super::handles::Handles;
 use super::latency::Latencies;
 
+pub use outside::{Note, Outside};
 pub use seat::Census;
 use seat::{Role, Seat};
 

@@ -18,6 +18,7 @@ use crate::protocol::native::frame::{self, Call};
 use crate::protocol::native::{Answer, Ask, Key, Message as Native, Page};
 use crate::protocol::request::ClusterOp;
 use crate::protocol::resp::encode::ReplyBuf;
+use crate::storage::position;
 
 use super::super::local::{Gone, remix, weighted};
 use super::super::replication::CallPeer;
@@ -147,6 +148,11 @@ fn page(cursor: u64, keys: &[Bytes], out: &mut ReplyBuf) {
     out.element(&parts, 0);
     out.element(&parts, 1);
     out.close(ReplyKind::Value);
+}
+
+/// The cursor of a walk that goes on with this key. Walks return keys in the order of their cursors.
+pub fn cursor_at(key: &[u8]) -> u64 {
+    (u64::from(Partition::of(key).0) << POSITION_BITS) | position(key)
 }
 
 /// Walks on from `cursor` (0 starts) until about `count` keys, or enough bytes of them, are found: partition by partition, several at a time

@@ -13,6 +13,8 @@ mod pauses;
 mod several;
 mod survey;
 
+pub use cluster_wide::cursor_at;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
