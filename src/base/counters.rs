@@ -145,6 +145,8 @@ counters! {
     LogLinesDropped => "log_lines_dropped",
     /// Datagrams handed to the network stack.
     DatagramsSent => "gossip_datagrams_sent",
+    /// HTTP requests for keys refused as malformed, too large or too slow.
+    HttpRefused => "http_requests_refused",
     /// Connections closed by `CLIENT KILL`.
     ConnectionsKilled => "connections_closed_killed",
 }

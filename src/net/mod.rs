@@ -25,6 +25,22 @@ const BACKLOG: u32 = 4096;
 /// A bound listener outside any runtime, for the admin endpoint: it brings its own server and is never simulated.
 pub type PlainListener = std::net::TcpListener;
 
+/// Has the kernel end connections that `listener` will accept when their clients take nothing of what is sent to them for so long; the
+/// server of [`PlainListener`] does not. On other systems than Linux they stay.
+///
+/// # Errors
+/// Those of `setsockopt`.
+pub fn end_stalled(listener: &PlainListener, after: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let after_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+        nix::sys::socket::setsockopt(listener, nix::sys::socket::sockopt::TcpUserTimeout, &after_ms)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (listener, after);
+    Ok(())
+}
+
 /// Which network a node lives on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Net {
@@ -208,6 +224,19 @@ mod tests {
         assert!(path.exists());
         of_second.remove().unwrap();
         assert!(!path.exists());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up() {
+        use std::io::Write;
+        let listener = PlainListener::bind("127.0.0.1:0").unwrap();
+        end_stalled(&listener, Duration::from_millis(100)).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+        let error = std::iter::repeat_with(|| stream.write_all(&[0; 65_536])).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
