@@ -358,3 +358,21 @@ fn every_line_of_the_metrics_page_is_valid() {
     assert!(samples["trellis_command_duration_seconds_bucket{command=\"set\",le=\"+Inf\"}"] >= 1.0);
     assert!(samples["trellis_commands_refused_total"] >= 1.0);
 }
+
+#[test]
+fn a_stopping_node_tells_http_clients_too() {
+    let mut node = Node::start(&["0"]);
+    assert_eq!(node.http("PUT", "/v1/kv/a").0, 201);
+    let put = "PUT /v1/kv/a HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n";
+    let mut client = connect(&node.admin);
+    let mut answer = [0; 4096];
+    node.signal("TERM");
+    let refusal = until("a refusal", || {
+        client.write_all(put.as_bytes()).expect("the node reads");
+        let read = client.read(&mut answer).expect("the node answers");
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        (!answer.starts_with("HTTP/1.1 204")).then_some(answer)
+    });
+    assert!(refusal.starts_with("HTTP/1.1 503") && refusal.contains("\"code\":\"shutdown\""), "{refusal}");
+    assert_eq!(node.wait().0, Some(0));
+}

@@ -123,12 +123,14 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
         }
     };
     let code = wait(fault).await;
+    let stopped = node.stop().await;
+    // Last, so that its clients have their answers, and readiness says no meanwhile.
     if let Some(admin) = admin
         && tokio::time::timeout(ADMIN_STOP_MAX, admin.stop(false)).await.is_err()
     {
         tracing::error!("the admin endpoint did not stop in time");
     }
-    match node.stop().await {
+    match stopped {
         Ok(()) => {
             tracing::info!("stopped");
             code
