@@ -7,6 +7,7 @@ mod running;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use running::{Node, connect, until};
 
@@ -177,6 +178,38 @@ fn watching_clients_count_exactly_through_different_nodes() {
             8 * ROUNDS
         );
     }
+}
+
+/// Counts in transactions, on one key after the other. Returns replies that a write was not acknowledged in time which came long before that.
+fn count_in_a_hurry(address: &str, rounds: usize) -> Vec<String> {
+    let mut client = Client::at(address, "quorum");
+    let mut hasty = Vec::new();
+    for round in 0..rounds {
+        let asked = Instant::now();
+        let count = format!("INCR hits{}", round * 6 / rounds);
+        let reply = client.say(&["MULTI", &count, &count, &count, &count, "EXEC"]).remove(5);
+        assert!(reply.contains(':') || reply.contains("-TIMEOUT") || reply.contains("-NOQUORUM"), "{reply}");
+        if reply.contains("did not acknowledge") && asked.elapsed() < Duration::from_secs(1) {
+            hasty.push(reply);
+        }
+    }
+    hasty
+}
+
+/// Two nodes with two threads each, so that every write needs both and the thread that has a client is mostly not the one that has the key.
+#[test]
+fn a_busy_counter_at_quorum_is_acknowledged_whichever_thread_asks() {
+    const ROUNDS: usize = 1_500;
+    let nodes = Node::cluster_with(2, &["--threads", "2"]);
+    let hasty: Vec<String> = std::thread::scope(|scope| {
+        let client = |n: usize| {
+            let address = &nodes[n % 2].main;
+            scope.spawn(move || count_in_a_hurry(address, ROUNDS))
+        };
+        let clients: Vec<_> = (0..6).map(client).collect();
+        clients.into_iter().flat_map(|client| client.join().expect("a client")).collect()
+    });
+    assert!(hasty.is_empty(), "{} of {}: {}", hasty.len(), 6 * ROUNDS, hasty[0]);
 }
 
 #[test]

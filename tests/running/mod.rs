@@ -93,10 +93,15 @@ impl Node {
 
     /// A cluster of `count` nodes that all see each other and hold their share.
     pub(crate) fn cluster(count: usize) -> Vec<Self> {
-        let mut nodes = vec![Self::start(&["0"])];
+        Self::cluster_with(count, &[])
+    }
+
+    /// The same, each with these options.
+    pub(crate) fn cluster_with(count: usize, options: &[&str]) -> Vec<Self> {
+        let mut nodes = vec![Self::start(&[&["0"], options].concat())];
         while nodes.len() < count {
             let seed = nodes[0].main.clone();
-            nodes.push(Self::start(&["0", &seed]));
+            nodes.push(Self::start(&[&["0", &seed], options].concat()));
         }
         for node in &nodes {
             until("every member alive and complete", || {

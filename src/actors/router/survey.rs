@@ -138,7 +138,7 @@ pub(super) async fn take(
     merge(desk, view, shard, &keys, ballot).await?;
     heard?;
     let mut found = Found { ballot, ..Found::default() };
-    repair(desk, view, &keys, ballot).await?;
+    repair(desk, view, shard, &keys, ballot).await?;
     for asked in keys {
         asked.settle(view, &mut found.settled);
         let newest = asked.subject.newest_version();
@@ -315,8 +315,9 @@ struct Parcel {
 }
 
 /// Sends the newest version to every replica that answered with an older one, and sees that enough hold it then, so that no later read
-/// of as many replicas can go backwards.
-async fn repair(desk: &Rc<Desk>, view: &View, keys: &[Asked], ballot: Version) -> Result<(), Obstacle> {
+/// of as many replicas can go backwards. It takes the way of the shard's own writes, behind them: before them, it would make each look as
+/// if something newer had been written by somebody else.
+async fn repair(desk: &Rc<Desk>, view: &View, shard: usize, keys: &[Asked], ballot: Version) -> Result<(), Obstacle> {
     let mut parcels: BTreeMap<PeerIx, Parcel> = BTreeMap::new();
     for (n, asked) in keys.iter().enumerate() {
         let Asked { key, subject, .. } = asked;
@@ -337,7 +338,7 @@ async fn repair(desk: &Rc<Desk>, view: &View, keys: &[Asked], ballot: Version) -
     }
     let pushed = join_all(parcels.into_iter().map(async |(peer, Parcel { bytes, records, about })| {
         desk.count(Counter::ReadRepairs, records.len() as u64);
-        let taken = desk.replication.send(Push { peer, bytes, records }).await.unwrap_or(false);
+        let taken = desk.local.replications[shard].send(Push { peer, bytes, records }).await.unwrap_or(false);
         (peer, about, taken)
     }))
     .await;
