@@ -4,25 +4,18 @@ Shows what such a client spares: the share of requests that a node had to forwar
 ioredis runs where IOREDIS names a folder with it in `node_modules`. Replies are compared with `redis-server` in cluster mode where it is installed.
 """
 
-import json
-import os
-import random
 import shutil
-import subprocess
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import redis
-from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
+from redis.cluster import ClusterNode, RedisCluster
 
 from cluster import Node, Process, cluster, eventually, free_port, met
 from resp import Connection
+from workload_ioredis import Bridge, available
 
 checks = 0
-# What a node answers while a member is being found dead. Nothing else may fail.
-PASSING = ("NOQUORUM", "TIMEOUT", "BUSY", "SHUTDOWN")
 
 
 def same(got, expected, what):
@@ -214,92 +207,11 @@ def everyday(client):
     same(client.dbsize(), 0, "nothing is left")
 
 
-class Load(threading.Thread):
-    """Sessions, a rate limiter and a cache, on their own client, until told to stop; remembers what must still be true at the end."""
-
-    def __init__(self, client, name):
-        super().__init__()
-        self.client, self.name, self.dice = client, name, random.Random(name)
-        self.ending, self.fault = threading.Event(), None
-        self.asserted, self.passing, self.slowest = 0, 0, 0.0
-        self.sessions, self.counted = {}, {}
-
-    def attempt(self, call):
-        """The reply, and whether an attempt before it may have been done as well."""
-        start, doubt = time.monotonic(), False
-        while True:
-            try:
-                reply = call()
-                self.slowest = max(self.slowest, time.monotonic() - start)
-                return reply, doubt
-            except redis.RedisError as error:
-                text = str(error)
-                if isinstance(error, redis.ResponseError) and not text.startswith(PASSING):
-                    raise
-                if time.monotonic() > start + 15:
-                    raise
-                self.passing += 1
-                # A connection that broke says nothing; a refusal says whether it was done.
-                doubt |= not text.endswith("applied: no")
-
-    def expect(self, truth, what):
-        self.asserted += 1
-        if not truth:
-            raise AssertionError(f"{self.name}: {what}")
-
-    def step(self, i):
-        key, value = f"{self.name}:session:{self.dice.randrange(200)}", f"visit {i} ⏱"
-        self.expect(self.attempt(lambda: self.client.set(key, value, ex=3600))[0] is True, "a session is written")
-        self.sessions[key] = value
-        known, expected = self.dice.choice(list(self.sessions.items()))
-        self.expect(self.attempt(lambda: self.client.get(known))[0] == expected.encode(), f"{known} is what was last written")
-        limiter = f"{self.name}:limit:{self.dice.randrange(20)}"
-        least, most = self.counted.get(limiter, (0, 0))
-        count, doubt = self.attempt(lambda: self.client.incr(limiter))
-        # An attempt in doubt may have counted, and so may those behind it in the client's own retries.
-        self.expect(least + 1 <= count <= most + (12 if doubt else 2), f"{limiter} counts {count} after {least} to {most}")
-        self.counted[limiter] = (count, count)
-        cached = f"{self.name}:page:{self.dice.randrange(50)}"
-        if self.attempt(lambda: self.client.get(cached))[0] is None:
-            self.attempt(lambda: self.client.set(cached, "page", nx=True, ex=3600))
-        self.expect(self.attempt(lambda: self.client.get(cached))[0] == b"page", "a cached page")
-
-    def run(self):
-        i = 0
-        try:
-            while not self.ending.is_set():
-                self.step(i)
-                i += 1
-            for key, value in self.sessions.items():
-                self.expect(self.attempt(lambda key=key: self.client.get(key))[0] == value.encode(), f"{key} at the end")
-        except BaseException as error:  # told by the main thread
-            self.fault = error
-
-    def end(self):
-        self.ending.set()
-        self.join()
-        if self.fault:
-            raise self.fault
-
-
-class Ioredis:
-    """ioredis in a process of its own, told by lines what to do."""
-
-    def __init__(self, nodes):
-        script = Path(__file__).with_name("ioredis_cluster.js")
-        environment = {**os.environ, "NODE_PATH": str(Path(os.environ["IOREDIS"]).resolve() / "node_modules")}
-        self.process = subprocess.Popen(
-            ["node", str(script), *[node.address for node in nodes]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def tell(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
+def alone_by_ioredis(ioredis, count, name):
+    """The same by ioredis."""
+    for i in range(count // 2):
+        same(ioredis.ask("set", f"{name}:{i}", f"ü{i}", "EX", 600), b"OK", "SET")
+        same(ioredis.ask("get", f"{name}:{i}"), f"ü{i}".encode(), "GET")
 
 
 def shares(nodes, ioredis):
@@ -311,18 +223,15 @@ def shares(nodes, ioredis):
     below(0.5, plain, "a plain client's requests are forwarded")
     below(aware, 0.01, "RedisCluster's requests go to their owner")
     if ioredis:
-        by_node = share(nodes, count, lambda: same(ioredis.tell(f"alone {count}"), {"failed": 0, "asserted": count}, "ioredis"))
+        by_node = share(nodes, count, lambda: alone_by_ioredis(ioredis, count, "io"))
         print(f"requests forwarded: {by_node:.2%} of ioredis Cluster's")
         below(by_node, 0.01, "ioredis' requests go to their owner")
 
 
 def through_a_join_and_a_death(nodes, ioredis):
-    loads = [Load(cluster_client(nodes[:1]), "cluster"), Load(cluster_client(nodes[1:2], load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN), "replicas")]
-    loads.append(Load(redis.Redis(nodes[1].host, nodes[1].port), "plain"))
-    for load in loads:
-        load.start()
-    if ioredis:
-        ioredis.tell("start")
+    """What members tell of a join and a death, and that clients follow. What they may see meanwhile is `workload.py`'s."""
+    client = cluster_client(nodes[:1])
+    alone(client, 100, "before")
     fourth = Node([nodes[0].address], nodes[0].options)
     try:
         everybody = [*nodes, fourth]
@@ -337,25 +246,16 @@ def through_a_join_and_a_death(nodes, ioredis):
         print(f"a killed node was out of every node's CLUSTER SLOTS after {took:.2f} s")
         eventually(lambda: all(failed(node, victim) for node in left), "the dead is `fail`", 10)
         told(left)
-        time.sleep(2)
-        for load in loads:
-            load.end()
-            print(f"{load.name}: {load.asserted} checks while a node joined and another died, {load.passing} attempts repeated, longest {load.slowest:.2f} s")
-        global checks
-        checks += sum(load.asserted for load in loads)
-        known = {node.port for node in loads[0].client.get_nodes()}
-        same(known, {node.port for node in left}, "RedisCluster knows who is there")
+        # Its connection to the dead breaks, and it asks who is there.
+        alone(client, 100, "after")
+        same({node.port for node in client.get_nodes()}, {node.port for node in left}, "RedisCluster knows who is there")
         count = 1000
-        aware = share(left, count, lambda: alone(loads[0].client, count, "after"))
+        aware = share(left, count, lambda: alone(client, count, "after"))
         print(f"requests forwarded: {aware:.2%} of the same RedisCluster's afterwards")
         below(aware, 0.01, "RedisCluster's requests go to their owner afterwards")
         if ioredis:
-            summary = ioredis.tell("stop")
-            print(f"ioredis: {summary['asserted']} checks meanwhile, {summary['repeated']} attempts repeated")
-            same(summary["failed"], 0, "ioredis")
-            checks += summary["asserted"]
-            eventually(lambda: set(ioredis.tell("nodes")["nodes"]) == {node.address for node in left}, "ioredis knows who is there", 20)
-            by_node = share(left, count, lambda: same(ioredis.tell(f"alone {count}"), {"failed": 0, "asserted": count}, "ioredis"))
+            eventually(lambda: ioredis.nodes() == {node.address for node in left}, "ioredis knows who is there", 20)
+            by_node = share(left, count, lambda: alone_by_ioredis(ioredis, count, "io:after"))
             below(by_node, 0.01, "ioredis' requests go to their owner afterwards")
     finally:
         fourth.kill()
@@ -374,7 +274,7 @@ def main():
         like_redis(nodes)
         everyday(cluster_client(nodes))
         everyday(cluster_client(nodes, protocol=3))
-        ioredis = Ioredis(nodes) if os.environ.get("IOREDIS") and shutil.which("node") else None
+        ioredis = Bridge("cluster", [(node.host, node.port) for node in nodes]) if available() else None
         if not ioredis:
             print("ioredis is not checked: node or IOREDIS is missing")
         try:
