@@ -1,10 +1,12 @@
 //! The ring owner, one per node: the only writer of the membership and of the published view. Merges what others say, draws the ring
 //! anew when it changed, and tells those who asked to know. The rules live in `cluster::membership`, `cluster::ring` and `cluster::view`.
-//! Never touches a value. Exercised by the simulation.
+//! Never touches a value. Tested in `ring/tests.rs` and exercised by the simulation.
 //!
 //! Bound: `PULLS_MAX` exchanges at a time; the membership bounds itself.
 
 mod exchange;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -176,16 +178,15 @@ impl RingActor {
 
     /// Merges a membership. False if it was refused.
     fn merge(&mut self, bytes: &[u8], from: Option<SocketAddr>) -> bool {
-        let merged = exchange::decode(bytes).and_then(|theirs| {
-            let changes = self.membership.merge(&theirs).map_err(|refused| refused.to_string())?;
-            Ok(!changes.is_empty())
-        });
+        let merged = exchange::decode(bytes)
+            .and_then(|theirs| self.membership.merge(&theirs).map_err(|refused| refused.to_string()));
         match merged {
-            Ok(changed) => {
+            Ok(changes) => {
                 self.counters.inc(Counter::MembershipPulls);
-                if changed {
+                if !changes.is_empty() {
                     self.stay();
-                    self.publish(true);
+                    // Not the epoch decides: a later life that did not know the former one begins with the same revision.
+                    self.publish(!changes.records.is_empty() || changes.floor);
                 }
                 true
             }
@@ -211,7 +212,7 @@ impl RingActor {
     }
 
     fn publish(&mut self, ring_changed: bool) {
-        if ring_changed && self.ring.epoch() != self.membership.epoch() {
+        if ring_changed {
             self.ring = Arc::new(Ring::build(&self.membership));
         }
         let mut view = self.cartographer.draw(&self.membership, self.ring.clone(), &self.sightings);
