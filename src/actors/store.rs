@@ -399,7 +399,7 @@ impl Handler<AskStats> for StoreActor {
         let mut counters = self.counters.clone();
         counters.merge(self.core.counters());
         let mut filled = PartitionSet::EMPTY;
-        for partition in self.core.partitions().filter(|p| self.core.len_of(*p) > 0) {
+        for partition in self.core.partitions().filter(|p| self.core.is_filled(*p)) {
             filled.insert(partition);
         }
         MessageResult(StoreStats {

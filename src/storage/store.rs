@@ -393,6 +393,11 @@ impl Store {
         self.table(partition).len()
     }
 
+    /// Whether anything is in a partition, if only tombstones.
+    pub fn is_filled(&self, partition: Partition) -> bool {
+        self.table(partition).segments().iter().map(Segment::tally).any(|tally| tally.live + tally.buried > 0)
+    }
+
     /// Tombstones.
     pub fn tombstones(&self) -> usize {
         self.tally.buried

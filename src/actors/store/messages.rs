@@ -333,7 +333,7 @@ pub struct StoreStats {
     pub memory_bytes: usize,
     /// The longest a key swept in the last turn had outlived its deadline.
     pub expiry_late_ms: u64,
-    /// Partitions that hold anything.
+    /// Partitions that hold anything, if only tombstones.
     pub filled: PartitionSet,
 }
 

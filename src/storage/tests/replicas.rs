@@ -167,6 +167,20 @@ fn tombstones_are_kept_only_while_others_may_hold_copies() {
     assert_eq!((store.tombstones(), store.memory_bytes()), (0, 0));
 }
 
+/// Found by the simulator (`combined`, seed 3): of partitions given away that held nothing but tombstones, these stayed for ever.
+#[test]
+fn a_partition_of_tombstones_alone_is_filled_until_it_is_dropped() {
+    let mut store = store();
+    let p = Partition::of(b"k");
+    assert!(!store.is_filled(p));
+    put(&mut store, "k", "v", T0);
+    assert!(store.is_filled(p));
+    run(&mut store, &op("k", Act::Delete, ""), T0);
+    assert_eq!((store.len_of(p), store.is_filled(p)), (0, true));
+    store.drop_partition(p);
+    assert!(!store.is_filled(p));
+}
+
 #[test]
 fn leaf_pages_list_every_key_of_a_partition_once() {
     let mut store = store();
