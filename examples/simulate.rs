@@ -10,14 +10,19 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+// Half of what a run allocates it frees at once.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use clap::Parser;
+use trellis::base::level::Level;
 use trellis::base::plant::Plant;
-use world::{Outcome, Scenario, run};
+use world::{Losses, Outcome, Scenario, Task, run};
 
 /// Simulated clusters of five under load and faults.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds; they take the scenarios in turn.
+    /// How many seeds; they take the scenarios in turn, but for `clocks`.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
     /// The first seed.
@@ -26,6 +31,9 @@ struct Arguments {
     /// Only this scenario.
     #[arg(long, value_parser = scenario)]
     scenario: Option<Scenario>,
+    /// Only clients of this level, `one` or `quorum`; both by default.
+    #[arg(long)]
+    level: Option<Level>,
     /// Print everything that is observed.
     #[arg(long)]
     trace: bool,
@@ -62,6 +70,8 @@ struct Total {
     errors_one: usize,
     slowest_one: Duration,
     simulated: Duration,
+    losses: Losses,
+    converged: Vec<Duration>,
     hash: u64,
     took: Duration,
 }
@@ -76,6 +86,8 @@ impl Total {
             errors_one: outcome.errors_one,
             slowest_one: outcome.slowest_one,
             simulated: outcome.simulated,
+            losses: outcome.losses,
+            converged: vec![outcome.converged],
             hash: outcome.hash,
             took,
         }
@@ -89,6 +101,8 @@ impl Total {
         self.errors_one += other.errors_one;
         self.slowest_one = self.slowest_one.max(other.slowest_one);
         self.simulated += other.simulated;
+        self.losses += other.losses;
+        self.converged.extend(&other.converged);
         self.hash ^= other.hash;
         self.took += other.took;
     }
@@ -108,12 +122,36 @@ impl Total {
             self.hash,
         );
     }
+
+    /// What clients at level one lost, and how long after the last fault all replicas were equal.
+    fn print_figures(&mut self) {
+        let l = &self.losses;
+        let counts = [
+            ("members of the set gone", l.members_lost, l.members),
+            ("increments not counted", l.increments_lost, l.increments),
+            ("registers with an older value", l.registers_back, l.registers),
+            ("deleted keys back", l.deleted_back, l.deleted),
+            ("stale reads", l.reads_stale, l.reads),
+        ];
+        for (what, lost, of) in counts {
+            println!("level one: {what}: {lost} of {of}");
+        }
+        self.converged.sort_unstable();
+        let at = |per_cent: usize| self.converged[(self.converged.len() - 1) * per_cent / 100].as_secs_f64();
+        println!("equal after: median {:.1} s, p99 {:.1} s, longest {:.1} s", at(50), at(99), at(100));
+    }
+}
+
+fn turn(seed: u64) -> Scenario {
+    let turns = Scenario::turns();
+    turns.clone().nth(seed as usize % turns.count()).expect("fewer than there are")
 }
 
 fn one(arguments: &Arguments, seed: u64) -> (Scenario, Outcome) {
-    let scenario = arguments.scenario.unwrap_or(Scenario::ALL[seed as usize % Scenario::ALL.len()]);
-    let mut outcome = run(scenario, seed, arguments.trace);
-    if arguments.twice && run(scenario, seed, false).hash != outcome.hash {
+    let scenario = arguments.scenario.unwrap_or_else(|| turn(seed));
+    let task = Task { scenario, seed, level: arguments.level, trace: arguments.trace };
+    let mut outcome = run(task);
+    if arguments.twice && run(Task { trace: false, ..task }).hash != outcome.hash {
         outcome.failures.push("two runs of one seed differ".to_owned());
     }
     (scenario, outcome)
@@ -148,6 +186,9 @@ fn main() -> ExitCode {
                     for failure in outcome.failures.iter().take(FAILURES_SHOWN) {
                         println!("FAILED --scenario {name} --first {seed} --seeds 1: {failure}");
                     }
+                    for line in &outcome.story {
+                        println!("    {line}");
+                    }
                     let total = Total::of(seed, &outcome, began.elapsed());
                     totals.lock().expect("no thread panics").entry(scenario).or_default().add(&total);
                 }
@@ -163,5 +204,8 @@ fn main() -> ExitCode {
     // Threads run beside each other.
     all.took = began.elapsed();
     all.print("all");
+    if all.seeds > 0 {
+        all.print_figures();
+    }
     if all.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -99,6 +99,8 @@ pub struct World {
     pub clock: Clock,
     /// Whatever is drawn at random follows from it.
     pub seed: u64,
+    /// Bytes that an outbox takes; `OUTBOX_BYTES_MAX`, or little to see it overflow.
+    pub outbox_bytes_max: usize,
     /// Whether every data arbiter and the gossip get a thread of their own; a simulated host has but one.
     pub threads: bool,
 }
@@ -371,8 +373,9 @@ fn start_data(
     let shards = u16::try_from(homes.len()).expect("fewer threads than partitions");
     let mut local = Local { stores: Vec::new(), replications: Vec::new() };
     for home in homes {
-        let (identity, clock, drawn) = (identity.clone(), world.clock, view.load_full());
-        let replication = home.start(move |_| Replication::new(identity, clock, drawn));
+        let (identity, drawn) = (identity.clone(), view.load_full());
+        let new = move |_: &mut _| Replication::new(identity, world.clock, drawn, world.outbox_bytes_max);
+        let replication = home.start(new);
         local.replications.push(replication);
     }
     for (shard, home) in (0u16..).zip(homes) {

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use super::*;
 use crate::actors::clock::Clock;
 use crate::actors::node::{self, World};
+use crate::base::limits::OUTBOX_BYTES_MAX;
 use crate::config::{Config, Settings};
 use crate::net::Net;
 
@@ -67,7 +68,8 @@ macro_rules! with_node {
             let settings = Settings { port: Some("0".into()), ..$settings };
             let config = Config::new(&settings, 1).expect("settings");
             let bound = node::bind(&config, Net::Os).await.expect("a free port");
-            let world = World { net: Net::Os, clock: Clock::os(), seed: 1, threads: false };
+            let clock = Clock::os();
+            let world = World { net: Net::Os, clock, seed: 1, outbox_bytes_max: OUTBOX_BYTES_MAX, threads: false };
             let node = node::start(bound, &config, world, None).await.expect("a node");
             let handles = web::Data::new(node.handles.clone());
             let app = init_service(App::new().app_data(handles).configure(routes)).await;

@@ -15,15 +15,21 @@ pub enum Plant {
     IgnoredLease = 3,
     /// Members count each other's acknowledgements by different routes (`cluster::view`).
     EqualRoutes = 4,
+    /// An owner that has not got its copies yet counts as one that has them, and is read from (`cluster::view`).
+    JoiningReader = 5,
+    /// A comparison leaves out half of the leaves that differ (`actors::sync`).
+    SkippedLeaves = 6,
 }
 
 impl Plant {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("lost-acknowledgement", Self::LostAcknowledgement),
         ("origin-blind-merge", Self::OriginBlindMerge),
         ("ignored-lease", Self::IgnoredLease),
         ("equal-routes", Self::EqualRoutes),
+        ("joining-reader", Self::JoiningReader),
+        ("skipped-leaves", Self::SkippedLeaves),
     ];
 
     /// Plants it, for the whole process.

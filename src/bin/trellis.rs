@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use trellis::actors::clock::Clock;
 use trellis::actors::node::{self, Node, World};
+use trellis::base::limits::OUTBOX_BYTES_MAX;
 use trellis::config::{AdminPort, CONNECTIONS_DEFAULT, Config};
 use trellis::net::descriptors::{self, TooFew};
 use trellis::net::{Net, PlainListener};
@@ -109,7 +110,13 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
         let bound = node::bind(&config, Net::Os).await.map_err(io::Error::other)?;
         let listener = admin_listener(&config)?;
         let port = listener.as_ref().map(PlainListener::local_addr).transpose()?.map(|address| address.port());
-        let world = World { net: Net::Os, clock: Clock::os(), seed: rand::random(), threads: true };
+        let world = World {
+            net: Net::Os,
+            clock: Clock::os(),
+            seed: rand::random(),
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
+            threads: true,
+        };
         let node = node::start(bound, &config, world, port).await.map_err(io::Error::other)?;
         let admin = listener.map(|listener| admin::serve(listener, node.handles.clone())).transpose()?;
         announce(&config, &node, port)?;

@@ -271,6 +271,9 @@ fn route(
     peers: &BTreeMap<PeerIx, Peer>,
 ) -> Route {
     let holds = |peer: &PeerIx| held.get(peer).is_some_and(|held| held.contains(partition));
+    #[cfg(feature = "sim")]
+    let holds =
+        |peer: &PeerIx| holds(peer) || crate::base::plant::Plant::JoiningReader.is_sown() && owners.contains(peer);
     let mut holders: Peers = owners.iter().copied().filter(|peer| holds(peer)).collect();
     holders.extend(held.keys().copied().filter(|peer| !owners.contains(peer) && holds(peer)));
     let among = |candidates: &Peers, liveness: Liveness| -> Peers {

@@ -4,20 +4,24 @@
 #[allow(dead_code, unused_imports, reason = "the command `simulate` uses the rest")]
 mod world;
 
-use world::{Scenario, run};
+use world::{Outcome, Scenario, Task};
+
+fn run(scenario: Scenario, seed: u64) -> Outcome {
+    world::run(Task { scenario, seed, level: None, trace: false })
+}
 
 fn holds(scenario: Scenario, seed: u64) {
-    let outcome = run(scenario, seed, false);
+    let outcome = run(scenario, seed);
     assert!(outcome.failures.is_empty(), "{scenario:?} seed {seed}: {:#?}", outcome.failures);
     assert!(outcome.quorum_writes > 0, "{scenario:?} seed {seed}: no load");
 }
 
 #[test]
 fn one_seed_gives_one_run() {
-    for scenario in [Scenario::Calm, Scenario::Crash] {
-        assert_eq!(run(scenario, 1, false).hash, run(scenario, 1, false).hash, "{scenario:?}");
+    for scenario in [Scenario::Calm, Scenario::Crash, Scenario::Combined] {
+        assert_eq!(run(scenario, 1).hash, run(scenario, 1).hash, "{scenario:?}");
     }
-    assert_ne!(run(Scenario::Calm, 1, false).hash, run(Scenario::Calm, 2, false).hash);
+    assert_ne!(run(Scenario::Calm, 1).hash, run(Scenario::Calm, 2).hash);
 }
 
 macro_rules! scenarios {
@@ -37,6 +41,7 @@ scenarios! {
     breaking_links_do_no_harm => BrokenLinks,
     a_slow_node_does_no_harm => Slow,
     troubles_that_come_together_do_no_harm => Mixed,
+    all_troubles_at_once_lose_nothing_at_quorum => Combined,
 }
 
 /// A quorum read was refused at once when two links of living replicas had died without a word.

@@ -60,6 +60,7 @@ struct Pending {
 /// The actor.
 pub struct Replication {
     identity: Identity,
+    outbox_bytes_max: usize,
     clock: Clock,
     view: Arc<View>,
     outlets: BTreeMap<PeerIx, Outlet>,
@@ -73,9 +74,10 @@ pub struct Replication {
 
 impl Replication {
     /// The sender of one data arbiter.
-    pub fn new(identity: Identity, clock: Clock, view: Arc<View>) -> Self {
+    pub fn new(identity: Identity, clock: Clock, view: Arc<View>, outbox_bytes_max: usize) -> Self {
         Self {
             identity,
+            outbox_bytes_max,
             clock,
             view,
             outlets: BTreeMap::new(),
@@ -92,7 +94,7 @@ impl Replication {
     fn outlet(&mut self, peer: PeerIx, ctx: &mut Context<Self>) -> Option<&mut Outlet> {
         let known = self.view.peer(peer)?;
         let address = known.address?;
-        let outlet = self.outlets.entry(peer).or_default();
+        let outlet = self.outlets.entry(peer).or_insert_with(|| Outlet::new(self.outbox_bytes_max));
         if !outlet.is_linked() {
             let now = self.clock.uptime();
             if !outlet.may_dial(now) {
@@ -127,7 +129,10 @@ impl Replication {
             self.counters.add(Counter::ReplicationBytes, record.len() as u64);
         } else {
             self.counters.inc(Counter::EntriesDropped);
-            self.outlets.entry(peer).or_default().mark_diverged(posted.partition);
+            self.outlets
+                .entry(peer)
+                .or_insert_with(|| Outlet::new(self.outbox_bytes_max))
+                .mark_diverged(posted.partition);
             self.watch(ctx);
         }
         taken
@@ -396,7 +401,7 @@ impl Handler<AwaitReplicas> for Replication {
         routes.dedup();
         for peer in routes.iter().flatten() {
             // A peer that nothing was ever sent to has all of it.
-            let outlet = self.outlets.entry(*peer).or_default();
+            let outlet = self.outlets.entry(*peer).or_insert_with(|| Outlet::new(self.outbox_bytes_max));
             waits.entry(*peer).or_insert_with(|| outlet.drained());
         }
         Box::pin(outlet::count_drained(routes, waits, wait.replicas, self.clock.monotonic() + wait.timeout))

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::base::hlc::Version;
-use crate::base::limits::{LINK_BYTES_MAX, OUTBOX_BYTES_MAX};
+use crate::base::limits::LINK_BYTES_MAX;
 use crate::base::slot::Partition;
 use crate::cluster::link::{Finding, Link, Moment, begins_until};
 use crate::cluster::outbox::{Outbox, Posted, Ticket};
@@ -64,14 +64,15 @@ pub(super) struct Outlet {
     drained: Vec<(u64, oneshot::Sender<()>)>,
 }
 
-impl Default for Outlet {
-    fn default() -> Self {
+impl Outlet {
+    /// One whose outbox takes no batch while it holds `outbox_bytes_max`.
+    pub(super) fn new(outbox_bytes_max: usize) -> Self {
         Self {
             link: Link::default(),
             frames: None,
             pulse: Rc::default(),
             handed: 0,
-            outbox: Outbox::new(OUTBOX_BYTES_MAX),
+            outbox: Outbox::new(outbox_bytes_max),
             unacknowledged: 0,
             calls: BTreeMap::new(),
             next_call: 1,
@@ -79,9 +80,7 @@ impl Default for Outlet {
             drained: Vec::new(),
         }
     }
-}
 
-impl Outlet {
     pub(super) fn is_linked(&self) -> bool {
         self.link.is_linked()
     }
@@ -378,10 +377,11 @@ pub(super) async fn count_drained(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::OUTBOX_BYTES_MAX;
     use crate::base::limits::{CALL_BEGINS_MAX, LINK_SILENCE_MAX};
 
     fn open() -> Outlet {
-        let mut outlet = Outlet::default();
+        let mut outlet = Outlet::new(OUTBOX_BYTES_MAX);
         let (generation, ..) = outlet.dial(Moment::ZERO);
         assert!(outlet.opened(generation, (0, Moment::ZERO), Moment::ZERO));
         outlet
@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_link_with_too_many_unsent_bytes_takes_no_further_call() {
-        let mut outlet = Outlet::default();
+        let mut outlet = Outlet::new(OUTBOX_BYTES_MAX);
         outlet.dial(Moment::ZERO);
         outlet.handed = LINK_BYTES_MAX;
         drop(call(&mut outlet, Moment::ZERO));

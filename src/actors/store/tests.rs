@@ -48,7 +48,7 @@ impl One {
         let sightings = BTreeMap::from([(id("b"), alive), (id("c"), alive)]);
         let view = Arc::new(Cartographer::new(id("a")).draw(&membership, ring, &sightings));
         let identity = Identity { net: Net::Os, cluster: "c".parse().expect("a name"), node: id("a"), incarnation: 10 };
-        let replication = Replication::new(identity, Clock::starting_at(NOW), view.clone()).start();
+        let replication = Replication::new(identity, Clock::starting_at(NOW), view.clone(), OUTBOX_BYTES_MAX).start();
         let core = StoreConfig {
             shard: 0,
             shards: 1,

@@ -11,21 +11,32 @@ pub(crate) type ByKey<'a> = BTreeMap<&'a str, Vec<&'a Event>>;
 
 /// Events of keys whose name begins with `prefix`, by key.
 pub(crate) fn keys<'a>(events: &'a [Event], prefix: &str) -> ByKey<'a> {
+    by_key(events.iter().filter(|event| event.key.starts_with(prefix)))
+}
+
+/// Events of keys of one level, by key.
+pub(crate) fn keys_at(events: &[Event], level: char) -> ByKey<'_> {
+    by_key(events.iter().filter(|event| event.key[1..].starts_with(level)))
+}
+
+fn by_key<'a>(events: impl Iterator<Item = &'a Event>) -> ByKey<'a> {
     let mut by_key = ByKey::new();
-    for event in events.iter().filter(|event| event.key.starts_with(prefix)) {
+    for event in events {
         by_key.entry(event.key.as_str()).or_default().push(event);
     }
     by_key
 }
 
-fn value_read(event: &Event) -> Option<Option<&str>> {
+/// The value a read showed, if it was answered.
+pub(super) fn value_read(event: &Event) -> Option<Option<&str>> {
     match (&event.action, &event.told) {
         (Action::Get, Told::Done(value)) => Some(value.as_deref()),
         _ => None,
     }
 }
 
-fn value_set(event: &Event) -> Option<&str> {
+/// The value a write sets.
+pub(super) fn value_set(event: &Event) -> Option<&str> {
     match &event.action {
         Action::Set(value) | Action::SetFor(value, _) => Some(value),
         _ => None,

@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     level: Level,
     dice: Dice,
     connection: Option<Connection>,
+    /// Members of the set that it wrote.
+    members: Vec<String>,
 }
 
 impl Worker {
@@ -92,7 +94,7 @@ impl Worker {
     pub(crate) fn new(load: Rc<Load>, number: usize, level: Level) -> Self {
         load.running.set(load.running.get() + 1);
         let dice = Dice::new(load.seed, &format!("client {number}"));
-        Self { load, number, level, dice, connection: None }
+        Self { load, number, level, dice, connection: None, members: Vec::new() }
     }
 
     /// Works until told to stop.
@@ -128,11 +130,11 @@ impl Worker {
         self.load.running.set(self.load.running.get() - 1);
     }
 
-    /// Keys are named by what is done to them: `r` registers, `c` counters, `d` set once and deleted, `e` set once with a deadline; with
-    /// `q` or `o` for the level, because one level's promises do not hold for keys that the other writes.
+    /// Keys are named by what is done to them: `r` registers, `c` counters, `d` set once and deleted, `e` set once with a deadline, `s` members of
+    /// a set, each a key that is written once; with `q` or `o` for the level, because one level's promises do not hold for keys that the other writes.
     fn choose(&mut self) -> (String, Action) {
         let level = if self.level == Level::One { 'o' } else { 'q' };
-        let (kind, reads) = (self.dice.of(0..10), self.dice.chance(50));
+        let (kind, reads) = (self.dice.of(0..12), self.dice.chance(50));
         let fresh = |load: &Load| format!("v{}", load.history.fresh());
         match kind {
             0..5 => {
@@ -148,6 +150,15 @@ impl Worker {
                 let act = self.dice.of(0..3);
                 let action = if act == 0 { Action::Set(fresh(&self.load)) } else { Action::Delete };
                 (key, if act == 2 { Action::Get } else { action })
+            }
+            9..11 if reads && !self.members.is_empty() => {
+                let member = self.dice.of(0..self.members.len() as u64) as usize;
+                (self.members[member].clone(), Action::Get)
+            }
+            9..11 => {
+                let value = fresh(&self.load);
+                self.members.push(format!("s{level}{value}"));
+                (format!("s{level}{value}"), Action::Set(value))
             }
             _ => {
                 let key = format!("e{level}{}", self.dice.of(0..20));

@@ -2,15 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::LocalSet;
 use trellis::actors::clock::Clock;
 use trellis::actors::handles::Handles;
 use trellis::actors::node::{self, World};
-use trellis::actors::store::Peek;
+use trellis::actors::store::{AskStats, Peek};
 use trellis::base::entry::Entry;
 use trellis::base::slot::Partition;
 use trellis::cluster::view::{Liveness, PeerIx, View};
@@ -18,8 +22,9 @@ use trellis::config::{Advertise, Config};
 use trellis::net::Net;
 
 use super::dice::Dice;
+use super::scenario::Plan;
 
-/// Nodes of every run.
+/// Nodes of every run at its beginning.
 pub(crate) const NODES: usize = 5;
 /// Their port.
 pub(crate) const PORT: u16 = 5_000;
@@ -28,8 +33,14 @@ const EPOCH_MS: u64 = 1_700_000_000_000;
 /// A node looks this often whether somebody wants to see what it holds.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What a node holds for the keys asked about.
-pub(crate) type Held = Vec<Option<Entry>>;
+/// What a node holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// Under the keys asked about.
+    pub(crate) entries: Vec<Option<Entry>>,
+    /// Under any key, tombstones included.
+    pub(crate) count: usize,
+}
 
 /// One host.
 pub(crate) struct Host {
@@ -43,13 +54,21 @@ pub(crate) struct Host {
     pub(crate) up: Cell<bool>,
     /// Lives so far.
     pub(crate) lives: Cell<u64>,
-    /// How far its wall clock is off.
-    pub(crate) skew_ms: u64,
+    /// How far the wall clock is off that its next life starts with; nothing moves the clock of a life (ADR 0004).
+    pub(crate) skew_ms: Cell<i64>,
+    /// Its share of the ring in its next life.
+    pub(crate) weight: Cell<u16>,
+    /// Members it is to forget.
+    pub(crate) forgets: RefCell<Vec<String>>,
     /// A member down for this long is forgotten.
     pub(crate) forget_after: Option<Duration>,
     /// Its data arbiters.
     pub(crate) threads: usize,
+    /// Bytes its outboxes take.
+    pub(crate) outbox_bytes_max: usize,
     seed: u64,
+    frozen: Cell<bool>,
+    thaw: Cell<Option<Waker>>,
     handles: RefCell<Option<Handles>>,
     wanted: RefCell<Option<Vec<String>>>,
     shown: RefCell<Option<Held>>,
@@ -57,29 +76,62 @@ pub(crate) struct Host {
 
 impl Host {
     /// Number `n`.
-    pub(crate) fn new(n: usize, seed: u64, forget_after: Option<Duration>, dice: &mut Dice) -> Self {
+    pub(crate) fn new(n: usize, seed: u64, plan: &Plan, dice: &mut Dice) -> Self {
         Self {
             name: format!("node-{n}"),
             seeds: RefCell::default(),
             id: RefCell::new(format!("n{n}")),
             up: Cell::new(false),
             lives: Cell::new(0),
-            skew_ms: dice.of(0..100),
-            forget_after,
+            skew_ms: Cell::new(dice.of(0..100) as i64),
+            weight: Cell::new(1),
+            forgets: RefCell::default(),
+            forget_after: plan.forget_after,
             threads: dice.of(1..3) as usize,
+            outbox_bytes_max: plan.outbox_bytes_max,
             seed,
+            frozen: Cell::new(false),
+            thaw: Cell::default(),
             handles: RefCell::default(),
             wanted: RefCell::default(),
             shown: RefCell::default(),
         }
     }
 
-    /// Runs a life of the node; the simulator calls it at every start.
+    /// Runs a life of the node; the simulator calls it at every start. Its tasks stand still while it is frozen, as those of a process that
+    /// was sent SIGSTOP do: time goes on, timers run out, sockets fill.
     pub(crate) async fn live(self: Rc<Self>) -> turmoil::Result {
-        if !self.up.get() {
-            // Registered with the simulator, not started yet.
-            return std::future::pending().await;
+        let tasks = LocalSet::new();
+        let mut life = pin!(tasks.run_until(self.clone().run()));
+        poll_fn(|cx| {
+            if self.frozen.get() {
+                self.thaw.set(Some(cx.waker().clone()));
+                return Poll::Pending;
+            }
+            life.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Stops all that the node does.
+    pub(crate) fn freeze(&self) {
+        self.frozen.set(true);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.frozen.set(false);
+        if let Some(waker) = self.thaw.take() {
+            waker.wake();
         }
+    }
+
+    /// Whether it stands still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen.get()
+    }
+
+    async fn run(self: Rc<Self>) -> turmoil::Result {
         self.lives.set(self.lives.get() + 1);
         let address = turmoil::lookup(self.name.as_str());
         let mut config = Config::on_port(PORT);
@@ -89,11 +141,14 @@ impl Host {
         config.seeds = self.seeds.borrow().clone();
         config.forget_after = self.forget_after;
         config.threads = self.threads;
+        config.weight = self.weight.get();
         let elapsed_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64;
+        let wall_ms = (EPOCH_MS + elapsed_ms).saturating_add_signed(self.skew_ms.get());
         let world = World {
             net: Net::Sim,
-            clock: Clock::starting_at(EPOCH_MS + elapsed_ms + self.skew_ms),
+            clock: Clock::starting_at(wall_ms),
             seed: Dice::new(self.seed, &format!("{} {}", self.name, self.lives.get())).of(0..u64::MAX),
+            outbox_bytes_max: self.outbox_bytes_max,
             threads: false,
         };
         let bound = node::bind(&config, world.net).await?;
@@ -101,6 +156,10 @@ impl Host {
         *self.handles.borrow_mut() = Some(node.handles.clone());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            for id in self.forgets.take() {
+                // Refused while it still seems alive; the run asks again.
+                node.handles.admin(format!("POST v1/members/{id}/forget").as_bytes()).await;
+            }
             let wanted = self.wanted.borrow_mut().take();
             if let Some(keys) = wanted {
                 *self.shown.borrow_mut() = Some(held(&node.handles, &keys).await);
@@ -111,6 +170,8 @@ impl Host {
     /// Forgets the life that ended.
     pub(crate) fn died(&self) {
         self.up.set(false);
+        self.frozen.set(false);
+        self.forgets.take();
         self.handles.take();
         self.wanted.take();
         self.shown.take();
@@ -134,13 +195,17 @@ impl Host {
 }
 
 async fn held(handles: &Handles, keys: &[String]) -> Held {
-    let mut all = Vec::with_capacity(keys.len());
+    let mut entries = Vec::with_capacity(keys.len());
     for key in keys {
         let key = Bytes::copy_from_slice(key.as_bytes());
         let store = handles.local.store_of(Partition::of(&key)).clone();
-        all.push(store.send(Peek(vec![key])).await.ok().and_then(|mut held| held.pop().flatten()));
+        entries.push(store.send(Peek(vec![key])).await.ok().and_then(|mut held| held.pop().flatten()));
     }
-    all
+    let mut count = 0;
+    for store in &handles.local.stores {
+        count += store.send(AskStats).await.map_or(0, |stats| stats.keys + stats.tombstones);
+    }
+    Held { entries, count }
 }
 
 /// What all nodes must agree on, in words: members with all their records say, and the owners of every partition.

@@ -53,6 +53,12 @@ impl Event {
         matches!(self.told, Told::Done(_))
     }
 
+    /// It in one line.
+    pub(crate) fn line(&self) -> String {
+        let Self { worker, key, action, asked_us, told_us, told } = self;
+        format!("{asked_us:>11} {told_us:>11} client {worker} {key} {action:?} -> {told:?}")
+    }
+
     /// Whether it may have been done.
     pub(crate) fn may_be_done(&self) -> bool {
         !matches!(self.told, Told::Refused(_))
@@ -76,11 +82,7 @@ impl History {
 
     /// Notes an operation.
     pub(crate) fn push(&self, event: Event) {
-        let line = format!(
-            "{:>11} {:>11} client {} {} {:?} -> {:?}",
-            event.asked_us, event.told_us, event.worker, event.key, event.action, event.told
-        );
-        self.note(&line);
+        self.note(&event.line());
         self.events.borrow_mut().push(event);
     }
 

@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
+use trellis::base::limits::OUTBOX_BYTES_MAX;
+
 use super::cluster::NODES;
 use super::dice::Dice;
+
+/// Longest pause of a client between two operations, unless the plan says otherwise.
+const PACE_MS: u64 = 80;
+/// Granularities of simulated time. What a message or a timer takes is rounded up to it: a fine one shows more orders of events that are close,
+/// a coarse one more events that meet in an instant, for a fraction of the cost.
+const TICKS_MS: [u64; 3] = [1, 2, 5];
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +36,15 @@ pub(crate) enum Scenario {
     Slow,
     /// A node dies and returns amid cuts, losses and broken links.
     Mixed,
+    /// Several of all troubles at once, a change of membership among them.
+    Combined,
+    /// A node returns with a wall clock that is an hour off.
+    Clocks,
 }
 
 impl Scenario {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Calm,
         Self::Form,
         Self::Crash,
@@ -43,7 +55,14 @@ impl Scenario {
         Self::BrokenLinks,
         Self::Slow,
         Self::Mixed,
+        Self::Combined,
+        Self::Clocks,
     ];
+
+    /// Those that take turns. [`Self::Clocks`] is left out: what it finds is known and not mended yet (`docs/RELIABILITY.md`).
+    pub(crate) fn turns() -> impl Iterator<Item = Self> + Clone {
+        Self::ALL.into_iter().filter(|scenario| *scenario != Self::Clocks)
+    }
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
@@ -58,14 +77,32 @@ pub(crate) enum Fault {
     Crash(usize),
     /// A node's machine goes silent and then dies.
     PowerOff(usize),
-    /// It starts again, as itself or as somebody else.
+    /// A node dies, unless copies that an earlier death took are still missing.
+    CrashIfWhole(usize),
+    /// It starts, as itself or as somebody else, unless it is up.
     Return(usize, bool),
+    /// A node's process stands still.
+    Freeze(usize),
+    /// It goes on.
+    Thaw(usize),
+    /// A node's weight from its next life on.
+    Weigh(usize, u16),
+    /// How many milliseconds off the clock is that a node's next life starts with.
+    Skew(usize, i64),
+    /// An operator has those forgotten whose place somebody else has taken.
+    Forget,
     /// Nothing passes between these and all other nodes.
     Isolate(Vec<usize>),
     /// Nothing passes from the first to the second.
     CutOneWay(usize, usize),
+    /// Nothing passes from the first to the second of any pair, until it is undone.
+    Cut(Vec<(usize, usize)>),
+    /// That is over; where another cut lasts, nothing passes still.
+    Uncut(Vec<(usize, usize)>),
     /// Everything passes again.
     Mend,
+    /// So it does, and who is away returns.
+    Recover,
     /// Per mille of datagrams that are lost.
     LoseDatagrams(u64),
     /// Longest time a message takes.
@@ -90,6 +127,12 @@ pub(crate) struct Plan {
     pub(crate) load_at_once: bool,
     /// What happens, in milliseconds after the load began.
     pub(crate) faults: Vec<(u64, Fault)>,
+    /// Hosts on which nobody lives until the schedule starts somebody.
+    pub(crate) joiners: usize,
+    /// Bytes that outboxes take.
+    pub(crate) outbox_bytes_max: usize,
+    /// Longest pause of a client between two operations.
+    pub(crate) pace_ms: u64,
     /// When the load ends.
     pub(crate) load_ms: u64,
     /// Granularity of simulated time.
@@ -98,6 +141,8 @@ pub(crate) struct Plan {
     pub(crate) forget_after: Option<Duration>,
     /// Nobody forgets who lives on: it stays one cluster, whose counters at quorum are exact and whose keys are as if there were one copy.
     pub(crate) one_cluster: bool,
+    /// Wall clocks are off by less than what is taken for true.
+    pub(crate) clocks_agree: bool,
 }
 
 impl Plan {
@@ -105,6 +150,7 @@ impl Plan {
     pub(crate) fn draw(scenario: Scenario, seed: u64) -> Self {
         let mut dice = Dice::new(seed, "plan");
         let mut plan = Self::quiet(&mut dice);
+        plan.tick_ms = Dice::new(seed, "tick").pick(&TICKS_MS);
         match scenario {
             Scenario::Calm => {}
             Scenario::Form => plan.load_at_once = true,
@@ -122,6 +168,8 @@ impl Plan {
                 plan.faults.push((dice.of(1_000..5_000), Fault::Slow(n, dice.of(20..600))));
             }
             Scenario::Mixed => plan.mixed(&mut dice),
+            Scenario::Combined => plan.combine(&mut dice),
+            Scenario::Clocks => plan.clocks(&mut dice),
         }
         plan.faults.push((plan.load_ms, Fault::Mend));
         plan.faults.sort_by_key(|(at, _)| *at);
@@ -144,10 +192,14 @@ impl Plan {
             misled: std::array::from_fn(|n| n != order[0] && dice.chance(30)),
             load_at_once: false,
             faults: Vec::new(),
+            joiners: 0,
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
+            pace_ms: PACE_MS,
             load_ms: 20_000,
-            tick_ms: 1,
+            tick_ms: TICKS_MS[0],
             forget_after: Some(Duration::from_secs(600)),
             one_cluster: true,
+            clocks_agree: true,
         }
     }
 
@@ -170,7 +222,7 @@ impl Plan {
     fn partition(&mut self, dice: &mut Dice) {
         let away: Vec<usize> = dice.order(NODES).into_iter().take(dice.of(1..3) as usize).collect();
         // Hours take long to simulate, and most of what they show shows within minutes.
-        let length = 60_000 * if dice.chance(15) { dice.of(60..150) } else { dice.of(2..15) };
+        let length = 60_000 * if dice.chance(3) { dice.of(60..150) } else { dice.of(2..15) };
         // Sides that forget each other live on as two clusters, and then no quorum means anything.
         let forgets = dice.chance(50);
         self.one_cluster = !forgets;
@@ -178,7 +230,7 @@ impl Plan {
         self.tick_ms = 10;
         self.faults.push((4_000, Fault::Isolate(away)));
         self.faults.push((20_000, Fault::Pace(120_000)));
-        self.faults.push((length - 10_000, Fault::Pace(40)));
+        self.faults.push((length - 10_000, Fault::Pace(PACE_MS)));
         self.faults.push((length, Fault::Mend));
         self.load_ms = length + 20_000;
     }
