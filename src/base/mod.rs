@@ -2,6 +2,7 @@
 //! Tested beside each file.
 
 pub mod bitfield;
+pub mod channel;
 pub mod counters;
 pub mod entry;
 pub mod glob;
@@ -11,6 +12,7 @@ pub mod item;
 pub mod level;
 pub mod limits;
 pub mod marks;
+pub mod notify;
 pub mod number;
 pub mod op;
 pub mod outcome;

@@ -9,6 +9,7 @@ pub mod membership;
 pub mod outbox;
 pub mod partition_set;
 pub mod placement;
+pub mod pubsub;
 pub mod ring;
 pub mod slots;
 #[cfg(test)]
