@@ -9,7 +9,7 @@ use actix::Addr;
 use crate::base::counters::Counter;
 use crate::base::level::Level;
 use crate::base::slot::Partition;
-use crate::protocol::resp::control::KillFilter;
+use crate::protocol::resp::control::{ClientKind, KillFilter};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::clock::Clock;
@@ -17,6 +17,7 @@ use super::connection::{Census, Connections, KillClients, ListClients, Note, Out
 use super::gossip::GossipActor;
 use super::live::Live;
 use super::local::{Gone, Local};
+use super::pubsub::{Hub, Waiting};
 use super::replication::Identity;
 use super::report::{self, Report};
 use super::ring::RingActor;
@@ -75,6 +76,10 @@ pub struct Handles {
     pub gossip: Addr<GossipActor>,
     /// Who brings replicas together.
     pub sync: Addr<SyncActor>,
+    /// Where messages are published.
+    pub hub: Addr<Hub>,
+    /// Bytes of messages that wait for subscribers.
+    pub waiting: Waiting,
     /// Who is connected.
     pub census: Arc<Census>,
 }
@@ -85,10 +90,10 @@ impl Handles {
         Report::gather(self).await
     }
 
-    /// Every client's line, over all arbiters that answer in time.
-    pub async fn clients(&self) -> Vec<(u64, String)> {
+    /// The line of every client of a kind, or of any, over all arbiters that answer in time.
+    pub async fn clients(&self, kind: Option<ClientKind>) -> Vec<(u64, String)> {
         let connections = self.connections.get().map_or(&[][..], Vec::as_slice);
-        report::ask(connections, || ListClients).await.into_iter().flatten().collect()
+        report::ask(connections, || ListClients(kind)).await.into_iter().flatten().collect()
     }
 
     /// Ends the connections of clients that fit, but not that of the client with the id `but`; how many there were.

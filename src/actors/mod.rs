@@ -11,6 +11,7 @@ pub mod live;
 pub mod local;
 pub mod node;
 pub mod process;
+pub mod pubsub;
 pub mod replication;
 pub mod report;
 pub mod ring;

@@ -4,6 +4,8 @@
 //! Start: listeners, ring, replication and store per data arbiter, synchronisation, routers, gossip, connections, acceptance. Stop: refuse
 //! new requests and let those under way finish, say good-bye to the failure detector, let outboxes empty and clients read their replies, close.
 
+mod settings;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -18,6 +20,7 @@ use arc_swap::ArcSwap;
 use crate::base::hlc::Hlc;
 use crate::base::id::NodeId;
 use crate::base::limits::CLOCK_AHEAD_MAX;
+use crate::base::notify::Classes;
 use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
 use crate::cluster::membership::{Member, REPLICATE_TO_ALL};
 use crate::cluster::sync::Planner;
@@ -28,9 +31,9 @@ use crate::storage::{Leases, Store, StoreConfig};
 use super::clock::Clock;
 use super::connection::{Accepted, Census, Connections, Port};
 use super::gossip::{GossipActor, SayGoodbye};
-use super::handles::{Handles, MemcachedSettings, Settings};
-use super::live::Live;
+use super::handles::Handles;
 use super::local::Local;
+use super::pubsub::{Hub, Waiting};
 use super::replication::{Identity, Replication, ReportTo, ViewChanged};
 use super::report;
 use super::ring::{self, AnnounceThrough, RingActor, RingConfig, Subscribe};
@@ -183,10 +186,11 @@ pub async fn start(
         replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });
     }
 
+    let hub = start_hub(world.clock, &data, &identity, &view, &local, &ring);
     let handles = Handles {
         identity,
-        settings: Arc::new(settings(config, address, memcached.as_ref())),
-        live: Arc::new(live(config, address)),
+        settings: Arc::new(settings::settings(config, address, memcached.as_ref())),
+        live: Arc::new(settings::live(config, address)),
         clock: world.clock,
         view,
         local,
@@ -195,6 +199,8 @@ pub async fn start(
         ring,
         gossip,
         sync,
+        hub,
+        waiting: Waiting::default(),
         census: Arc::new(Census::new(config.connections_max)),
     };
     let connections: Vec<_> = data
@@ -319,38 +325,6 @@ fn member(config: &Config, identity: &Identity, advertised: &str, admin_port: Op
     }
 }
 
-fn settings(config: &Config, address: SocketAddr, memcached: Option<&Listener>) -> Settings {
-    Settings {
-        value_bytes_max: config.value_bytes_max,
-        connections_max: config.connections_max,
-        consistency: config.consistency,
-        unix: config.unix.clone(),
-        port: address.port(),
-        memcached: memcached.zip(config.memcached).map(|(listener, asked)| MemcachedSettings {
-            address: listener.address().ok().flatten().unwrap_or(SocketAddr::new(config.host, asked.port)),
-            item_bytes_max: asked.item_bytes_max,
-        }),
-    }
-}
-
-/// What can change, and everything as `CONFIG GET` shows it.
-fn live(config: &Config, address: SocketAddr) -> Live {
-    let fixed = [
-        ("appendonly", "no".to_owned()),
-        ("bind", config.host.to_string()),
-        ("databases", "1".to_owned()),
-        ("latency-monitor-threshold", "0".to_owned()),
-        ("maxclients", config.connections_max.to_string()),
-        ("port", address.port().to_string()),
-        ("proto-max-bulk-len", config.value_bytes_max.to_string()),
-        ("save", String::new()),
-        ("unixsocket", config.unix.as_ref().map_or_else(String::new, |path| path.display().to_string())),
-    ];
-    let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let evicts = config.eviction == Eviction::Lru;
-    Live::new(config.client_timeout, config.memory_bytes_max.unwrap_or(0), evicts, fixed)
-}
-
 /// Tells an actor of every new view.
 fn subscribe<A>(ring: &Addr<RingActor>, actor: &Addr<A>)
 where
@@ -422,6 +396,21 @@ fn start_routers(
         home.start(move |_| Router::new(clock, view, local, replication, ring, id))
     };
     homes.iter().enumerate().map(start).collect()
+}
+
+/// Starts the hub of published messages.
+fn start_hub(
+    clock: Clock,
+    homes: &[Home],
+    identity: &Identity,
+    view: &Arc<ArcSwap<crate::cluster::view::View>>,
+    local: &Local,
+    ring: &Addr<RingActor>,
+) -> Addr<Hub> {
+    let (identity, drawn, replication) = (identity.clone(), view.load_full(), local.replications[0].clone());
+    let hub = homes[0].start(move |_| Hub::new(identity, clock, drawn, replication, Classes::NONE));
+    subscribe(ring, &hub);
+    hub
 }
 
 /// Hands connections to the data arbiters in turn.

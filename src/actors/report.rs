@@ -15,6 +15,7 @@ use crate::protocol::resp::info::InfoFacts;
 
 use super::connection::{self, ConnectionStats};
 use super::handles::Handles;
+use super::pubsub::{self, HubStats};
 use super::replication::{self, ReplicationStats};
 use super::store::{self, StoreStats};
 use super::sync::SyncStats;
@@ -39,6 +40,8 @@ pub struct Report {
     pub connections: ConnectionStats,
     /// How repair stands.
     pub sync: SyncStats,
+    /// What this node's clients have subscribed to.
+    pub hub: HubStats,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
     /// Why it knows no other node, where it should.
@@ -53,7 +56,7 @@ impl Report {
     pub(super) async fn gather(handles: &Handles) -> Self {
         let local = &handles.local;
         let doors = handles.connections.get().map_or(&[][..], Vec::as_slice);
-        let (stores, replications, routers, doors, ring, gossip, sync) = tokio::join!(
+        let (stores, replications, routers, doors, ring, gossip, sync, hub) = tokio::join!(
             ask(&local.stores, || store::AskStats),
             ask(&local.replications, || replication::AskStats),
             ask(&handles.routers, || router::AskStats),
@@ -61,6 +64,7 @@ impl Report {
             ask(std::slice::from_ref(&handles.ring), || ring::AskStats),
             ask(std::slice::from_ref(&handles.gossip), || gossip::AskStats),
             ask(std::slice::from_ref(&handles.sync), || sync::AskStats),
+            ask(std::slice::from_ref(&handles.hub), || pubsub::AskStats),
         );
         let complete = [
             ("store", stores.len() == local.stores.len()),
@@ -70,6 +74,7 @@ impl Report {
             ("ring", !ring.is_empty()),
             ("gossip", !gossip.is_empty()),
             ("sync", !sync.is_empty()),
+            ("hub", !hub.is_empty()),
         ];
         let silent = complete.iter().filter(|(_, complete)| !complete).map(|(name, _)| *name).collect();
         let mut counters = Counters::default();
@@ -81,6 +86,8 @@ impl Report {
         others.chain(gossip.into_iter().map(|stats| stats.counters)).for_each(|own| counters.merge(&own));
         let sync = sync.into_iter().next().unwrap_or_default();
         counters.merge(&sync.counters);
+        let hub = hub.into_iter().next().unwrap_or_default();
+        counters.merge(&hub.counters);
         counters.add(Counter::AcceptsFailed, handles.census.accepts_failed.load(Ordering::Relaxed));
         counters.add(Counter::LogLinesDropped, super::process::LOG_LINES_DROPPED.load(Ordering::Relaxed));
         Self {
@@ -90,6 +97,7 @@ impl Report {
             replication,
             connections,
             sync,
+            hub,
             uptime_ms: u64::try_from(handles.clock.uptime().as_millis()).unwrap_or(u64::MAX),
             alone,
             stopping: handles.census.stopping.load(Ordering::Relaxed),
@@ -161,6 +169,9 @@ impl Report {
             evicted_keys: count(Counter::Evicted),
             keyspace_hits: count(Counter::Hits),
             keyspace_misses: count(Counter::Misses),
+            pubsub_channels: self.hub.channels as u64,
+            pubsub_patterns: self.hub.patterns as u64,
+            pubsub_shard_channels: self.hub.shard_channels as u64,
             total_error_replies: count(Counter::CommandErrors),
             used_cpu_sys: process.cpu_system_s,
             used_cpu_user: process.cpu_user_s,

@@ -33,6 +33,7 @@ fn gauges(report: &Report) -> Vec<(&'static str, f64)> {
         ("tombstones", report.store.tombstones as f64),
         ("memory_bytes", report.store.memory_bytes as f64),
         ("resident_bytes", process.resident_bytes as f64),
+        ("subscriptions", report.hub.subscriptions as f64),
         ("expiry_late_ms", report.store.expiry_late_ms as f64),
         ("clients", report.connections.clients as f64),
         ("inflight_ops", report.connections.inflight_ops as f64),

@@ -149,6 +149,20 @@ counters! {
     HttpRefused => "http_requests_refused",
     /// Connections closed by `CLIENT KILL`.
     ConnectionsKilled => "connections_closed_killed",
+    /// Messages that clients of this node published.
+    MessagesPublished => "messages_published",
+    /// Messages sent to subscribers of this node, each once for each of them.
+    MessagesDelivered => "messages_delivered",
+    /// Messages sent to other members, each once for each of them.
+    MessagesForwarded => "messages_forwarded",
+    /// Messages that did not get to another member, or of which nobody knows.
+    MessagesLost => "messages_lost",
+    /// Connections closed because the client took too little of what it had subscribed to.
+    SubscribersSlow => "connections_closed_subscriber",
+    /// Subscriptions refused because there were too many.
+    SubscriptionsRefused => "subscriptions_refused",
+    /// Subscriptions confirmed before all members knew of them.
+    SubscriptionsUnconfirmed => "subscriptions_unconfirmed",
 }
 
 /// One owner's counts.

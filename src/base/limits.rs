@@ -50,6 +50,27 @@ pub const WATCHED_KEYS_MAX: usize = 16 * 1024;
 /// Bytes of these keys.
 pub const WATCHED_BYTES_MAX: usize = 1024 * 1024;
 
+/// Longest name of a channel, or pattern: that of the events of the longest key.
+pub const CHANNEL_BYTES_MAX: usize = KEY_BYTES_MAX + 64;
+/// Names one connection subscribes to: more than anybody has seen, and what a node with a thousand such connections can hold.
+pub const SUBSCRIPTIONS_MAX: usize = 64 * 1024;
+/// Bytes of these names.
+pub const SUBSCRIPTIONS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Subscriptions of all connections of a node: some 100 MiB of tables.
+pub const NODE_SUBSCRIPTIONS_MAX: usize = 1024 * 1024;
+/// Bytes of all names subscribed to on a node.
+pub const NODE_SUBSCRIPTIONS_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Messages that wait for one subscriber, in bytes. One more, and it is cut off: Redis's `client-output-buffer-limit pubsub 32mb`.
+pub const PUSH_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The same of all subscribers of a node. While it is used up, those are cut off for which more than [`PUSH_BYTES_KEPT`] wait.
+pub const PUSHES_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// What may wait for a subscriber whatever waits for others.
+pub const PUSH_BYTES_KEPT: usize = 1024 * 1024;
+/// Messages are taken to be written while less than this waits to be.
+pub const PUSH_BYTES_AHEAD: usize = 256 * 1024;
+/// Messages that wait to be sent to one member, in bytes. What comes on top is dropped and counted.
+pub const PUBLISH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Connections that have said nothing yet; further ones count as clients at once. In the descriptors kept for peers there is room for them.
 pub const UNDECIDED_CONNECTIONS_MAX: usize = 256;
 /// Connections from peers: one from each data arbiter of each, 16 of each of the most members there may be.

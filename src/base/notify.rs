@@ -103,7 +103,8 @@ impl fmt::Display for Classes {
             f.write_str("A")?;
         }
         let in_all = |classes: Self| Self::ALL.has(classes) || classes == Self::NEW;
-        for (letter, classes) in LETTERS.iter().filter(|(_, classes)| self.has(*classes) && !(all && in_all(*classes))) {
+        for (letter, classes) in LETTERS.iter().filter(|(_, classes)| self.has(*classes) && !(all && in_all(*classes)))
+        {
             debug_assert_ne!(*classes, Self::NONE);
             write!(f, "{}", *letter as char)?;
         }

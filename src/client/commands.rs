@@ -10,6 +10,7 @@ use crate::protocol::request::Request;
 use crate::protocol::resp::Args;
 use crate::protocol::resp::command::{Context, Parsed, lookup, parse};
 use crate::protocol::resp::session::SessionCommand;
+use crate::protocol::resp::subscriptions::PubSubCommand;
 use crate::protocol::resp::value::Value;
 
 use super::clock;
@@ -47,6 +48,9 @@ fn way(args: &[Bytes], value_bytes_max: usize) -> Way {
         Ok((_, Parsed::Transaction(_))) => Way::Refused(of_connection(name)),
         Ok((_, Parsed::Session(asked))) if changes_connection(&asked) => Way::Refused(of_connection(name)),
         Ok((_, Parsed::Session(_))) => Way::Any { repeats: !command.writes() },
+        Ok((_, Parsed::PubSub(asked))) if asked.is_heard() => Way::Refused(of_connection(name)),
+        // A message that is published again is heard again.
+        Ok((_, Parsed::PubSub(asked))) => Way::Any { repeats: !matches!(asked, PubSubCommand::Publish { .. }) },
         Err(error) => Way::Refused(Error::of_line(&error.text)),
     }
 }

@@ -22,7 +22,7 @@ use crate::protocol::resp::{Args, info};
 use super::super::router::Batch;
 use super::super::topology;
 use super::transaction::{self, Incoming};
-use super::{Door, Entry, observe, pause};
+use super::{Door, Entry, observe, pause, pubsub};
 
 /// Requests waiting to go to the router together, and the commands they came from.
 #[derive(Default)]
@@ -70,7 +70,7 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
     for mut args in commands.drain(..) {
         let bytes: usize = args.iter().map(Bytes::len).sum();
         let told = if tells { run.tell(&args) } else { None };
-        let parsed = parse(&mut args, &context);
+        let parsed = pubsub::restricted(entry, parse(&mut args, &context));
         let out = if replies == Replies::On || unmutes(entry, &parsed) { &mut *out } else { &mut unheard };
         if door.handles.census.pausing.is_set()
             && let Ok((command, _)) = &parsed
@@ -133,6 +133,7 @@ fn unmutes(entry: &Entry, parsed: &Incoming) -> bool {
     match parsed {
         Ok((_, Parsed::Session(SessionCommand::Reset))) => true,
         Ok((_, Parsed::Session(asked))) => asked.unmutes() && !entry.transaction.borrow().is_open(),
+        Ok((_, Parsed::PubSub(asked))) => asked.is_heard() && !entry.transaction.borrow().is_open(),
         _ => false,
     }
 }
@@ -142,7 +143,7 @@ fn skips_next(asked: &Parsed, before: Replies) -> bool {
     match asked {
         Parsed::Session(asked) => *asked == SessionCommand::ClientReply(Replies::SkipNext),
         Parsed::Transaction(_) => before == Replies::On,
-        Parsed::Request(_) => false,
+        Parsed::Request(_) | Parsed::PubSub(_) => false,
     }
 }
 
@@ -151,6 +152,10 @@ async fn itself(door: &Rc<Door>, entry: &Entry, command: &'static Command, asked
     match asked {
         Parsed::Session(asked) => session(door, entry, command, asked, out).await,
         Parsed::Transaction(asked) => transaction::execute(door, entry, command, asked, out).await,
+        Parsed::PubSub(asked) => {
+            pubsub::execute(door, entry, command, asked, out).await;
+            true
+        }
         Parsed::Request(_) => unreachable!("the router answers these"),
     }
 }
@@ -230,6 +235,7 @@ pub(super) async fn session(
     if asked == SessionCommand::Reset {
         entry.transaction.borrow_mut().reset();
         entry.session.borrow_mut().note_queued(None);
+        pubsub::reset(door, entry, out).await;
     }
     let outcome = {
         let shown = door.handles.live.shown();
@@ -293,10 +299,11 @@ async fn kill(door: &Door, entry: &Entry, filter: &KillFilter, out: &mut ReplyBu
 
 /// The lines of `CLIENT LIST`, over all arbiters.
 async fn clients(door: &Door, filter: &ClientFilter) -> Bytes {
-    let mut lines = door.handles.clients().await;
+    let kind = if let ClientFilter::Kind(kind) = filter { Some(*kind) } else { None };
+    let mut lines = door.handles.clients(kind).await;
     lines.sort_by_key(|(id, _)| *id);
     let chosen: Vec<&(u64, String)> = match filter {
-        ClientFilter::All => lines.iter().collect(),
+        ClientFilter::All | ClientFilter::Kind(_) => lines.iter().collect(),
         ClientFilter::Ids(ids) => named(&lines, ids),
     };
     chosen.iter().flat_map(|(_, line)| [line.trim_end(), "\n"]).collect::<String>().into()

@@ -14,6 +14,7 @@ mod observe;
 mod outside;
 mod pause;
 mod peer;
+mod pubsub;
 mod resp;
 mod seat;
 mod transaction;
@@ -38,7 +39,7 @@ use crate::base::limits::{
 };
 use crate::net::{Handover, Stream};
 use crate::protocol::native::PREFACE;
-use crate::protocol::resp::control::KillFilter;
+use crate::protocol::resp::control::{ClientKind, KillFilter};
 use crate::protocol::resp::session::Session;
 use crate::protocol::resp::slowlog::SlowLog;
 use crate::protocol::resp::transaction::Transaction;
@@ -48,6 +49,7 @@ use super::handles::Handles;
 use super::latency::Latencies;
 
 pub use outside::{Note, Outside};
+use pubsub::Listening;
 pub use seat::Census;
 use seat::{Role, Seat};
 
@@ -71,10 +73,10 @@ pub enum Port {
     Memcached,
 }
 
-/// One line per client, as `CLIENT LIST` has them, by id.
+/// One line per client of a kind, or of any, as `CLIENT LIST` has them, by id.
 #[derive(Message)]
 #[rtype(result = "Vec<(u64, String)>")]
-pub struct ListClients;
+pub struct ListClients(pub Option<ClientKind>);
 
 /// End these clients' connections, but not that of the client with this id; answered with how many there were.
 #[derive(Message)]
@@ -120,6 +122,7 @@ enum Waits {
 struct Entry {
     session: RefCell<Session>,
     transaction: RefCell<Transaction>,
+    listening: Listening,
     waits: Cell<Waits>,
     /// Of a native connection, which reads and writes at the same time: since when the other side has taken none of its answers.
     stalled: Cell<Option<Instant>>,
@@ -210,7 +213,9 @@ fn look(door: &Door) {
         let late = match waits.map_or_else(|| entry.waits.get(), |since| Waits::Stalled { since }) {
             Waits::Us => None,
             Waits::Idle => {
-                let idle = idle_max.is_some_and(|max| idle_ms > max) && !entry.is_peer();
+                // Who listens may say nothing for ever, as in Redis.
+                let may_be = entry.is_peer() || entry.session.borrow().listens();
+                let idle = idle_max.is_some_and(|max| idle_ms > max) && !may_be;
                 idle.then_some(Counter::ConnectionsIdle)
             }
             Waits::Request { since, bytes } => {
@@ -263,7 +268,8 @@ struct Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.door.clients.borrow_mut().remove(&self.id);
+        let entry = self.door.clients.borrow_mut().remove(&self.id);
+        entry.iter().for_each(|entry| pubsub::end(&self.door, entry));
     }
 }
 
@@ -303,6 +309,7 @@ impl Handler<Accepted> for Connections {
         let entry = Rc::new(Entry {
             session: RefCell::new(session),
             transaction: RefCell::default(),
+            listening: Listening::default(),
             waits: Cell::new(Waits::Idle),
             stalled: Cell::new(None),
             is_counted: Cell::new(false),
@@ -327,10 +334,11 @@ impl Handler<Accepted> for Connections {
 impl Handler<ListClients> for Connections {
     type Result = MessageResult<ListClients>;
 
-    fn handle(&mut self, _: ListClients, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ListClients(kind): ListClients, _: &mut Self::Context) -> Self::Result {
         let now = self.door.now();
         let clients = self.door.clients.borrow();
-        let lines = clients.iter().filter(|(_, entry)| !entry.is_peer());
+        let is_meant = |entry: &Entry| kind.is_none_or(|kind| kind == entry.session.borrow().kind());
+        let lines = clients.iter().filter(|(_, entry)| !entry.is_peer() && is_meant(entry));
         MessageResult(lines.map(|(id, entry)| (*id, entry.session.borrow().line(now))).collect())
     }
 }

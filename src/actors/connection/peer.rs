@@ -30,7 +30,7 @@ use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
 use super::super::store::{self, Held, Merge, Merged, Question, Record};
 use super::answers::{Answers, Work};
-use super::{Door, Entry, direct, execute, fit};
+use super::{Door, Entry, direct, execute, fit, pubsub};
 
 /// Begins to work on a frame.
 ///
@@ -109,7 +109,9 @@ struct Busy;
 fn admit(door: &Door, entry: &Entry, ask: &Ask<'_>, bytes: usize) -> Result<Option<Permit>, Busy> {
     let keys = match ask {
         // Who lives and who belongs must be found out under any load, and what an operator wants to know. A command takes a permit itself.
-        Ask::Ping | Ask::Membership(_) | Ask::Routes(_) | Ask::Admin(_) | Ask::Command { .. } => return Ok(None),
+        Ask::Ping | Ask::Membership(_) | Ask::Routes(_) | Ask::Interest(_) | Ask::Admin(_) | Ask::Command { .. } => {
+            return Ok(None);
+        }
         Ask::Entries(keys) => keys.len(),
         Ask::Survey { keys, .. } => keys.len(),
         _ => 1,
@@ -294,6 +296,9 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
         Ask::Admin(path) => {
             let (status, body) = handles.admin(path).await;
             reply(Answer::Admin { status, body: body.as_bytes() });
+        }
+        Ask::Interest(_) | Ask::Publish(_) | Ask::Channels { .. } | Ask::Subscribers { .. } => {
+            pubsub::answer(door, entry, ask, payload, &reply).await;
         }
         about_keys => about(door, about_keys, payload, &reply).await,
     }

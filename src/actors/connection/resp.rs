@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use crate::base::counters::Counter;
-use crate::base::limits::{BATCH_OPS_MAX, OUTPUT_BYTES_MAX, READ_CHUNK_BYTES};
+use crate::base::limits::{BATCH_OPS_MAX, OUTPUT_BYTES_MAX, PUSH_BYTES_AHEAD, READ_CHUNK_BYTES};
 use crate::net::Stream;
 use crate::protocol::resp::decode::Decoder;
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::admission::Share;
-use super::{Door, Entry, READ_BYTES_FIRST, Waits, execute};
+use super::{Door, Entry, READ_BYTES_FIRST, Waits, execute, pubsub};
 
 /// The refusal of a command that is too large for the moment. The connection ends, because the rest of the command is still to come.
 const TOO_MUCH: &str = "BUSY the node is receiving too much, nothing was done with this command";
@@ -58,7 +58,7 @@ pub(super) struct Talk<D> {
     /// How much is read at once.
     chunk: usize,
     share: Share,
-    /// Bytes of the commands its transaction has queued.
+    /// Bytes of the commands its transaction has queued, and of what it has subscribed to.
     queued: usize,
     /// Whether whole commands may be left in `buf`, for want of room for their replies.
     pub(super) left: bool,
@@ -94,6 +94,7 @@ impl<D: Arriving> Talk<D> {
 /// Serves the connection until the client hangs up, breaks the protocol, or says `QUIT`.
 pub(super) async fn serve(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, buf: BytesMut) {
     let (mut from, mut to) = tokio::io::split(stream);
+    entry.listening.allow();
     let decoder = Decoder::new(door.handles.settings.value_bytes_max);
     let mut talk = Talk::new(door, decoder, buf, ReplyBuf::new(entry.session.borrow().wire()));
     while turn(door, entry, &mut talk).await {
@@ -133,10 +134,11 @@ async fn turn(door: &Rc<Door>, entry: &Rc<Entry>, talk: &mut Talk<Decoder>) -> b
         if found > 0 {
             entry.waits.set(Waits::Us);
             let open = execute::batch(door, entry, &mut commands, &mut talk.out).await;
-            talk.queued = entry.transaction.borrow().held_bytes();
+            talk.queued = entry.transaction.borrow().held_bytes() + entry.listening.held_bytes();
             if !open {
                 return false;
             }
+            pubsub::take(entry, &mut talk.out);
         }
         if let Err(error) = decoded {
             door.count(Counter::RespErrors);
@@ -170,6 +172,7 @@ pub(super) async fn exchange<D: Arriving>(
             D::put_error(&mut talk.out, TOO_MUCH);
             return Ok(false);
         }
+        let takes = talk.out.remaining() < PUSH_BYTES_AHEAD;
         let target = talk.decoder.read_target(&mut talk.buf);
         let space = target.capacity() - target.len();
         tokio::select! {
@@ -193,6 +196,7 @@ pub(super) async fn exchange<D: Arriving>(
                 }
                 return Ok(read > 0);
             }
+            pushed = entry.listening.next(), if takes => pushed.put(&mut talk.out),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::protocol::resp::transaction::{Queued, Taken, TransactionCommand};
 
 use super::super::admission::Share;
 use super::execute::{self, Run};
-use super::{Door, Entry};
+use super::{Door, Entry, pubsub};
 
 const UNSEEN: &str = "ERR a key could not be watched";
 const TOO_LARGE: &str = "BUSY the replies to the transaction are too large, nothing was done with this command";
@@ -320,6 +320,7 @@ fn unhurried(request: Request) -> Request {
 async fn answer(door: &Rc<Door>, entry: &Entry, queued: Queued, answers: &mut ReplyBuf) -> bool {
     match queued.parsed {
         Ok(Parsed::Session(asked)) => return execute::session(door, entry, queued.command, asked, answers).await,
+        Ok(Parsed::PubSub(asked)) => pubsub::execute(door, entry, queued.command, asked, answers).await,
         // Nothing is watched any more.
         Ok(Parsed::Transaction(_)) => answers.reply(ReplyRef::Ok),
         Ok(Parsed::Request(_)) => unreachable!("the router answers these"),

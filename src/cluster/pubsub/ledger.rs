@@ -75,7 +75,8 @@ impl Ledger {
         let mut before = std::mem::take(&mut self.peers);
         for (peer, incarnation, alive) in members {
             let told = before.remove(&peer).filter(|told| told.incarnation == incarnation);
-            self.peers.insert(peer, told.map_or_else(|| Told::nothing(incarnation, alive), |told| Told { alive, ..told }));
+            self.peers
+                .insert(peer, told.map_or_else(|| Told::nothing(incarnation, alive), |told| Told { alive, ..told }));
         }
     }
 

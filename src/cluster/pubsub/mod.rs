@@ -1,6 +1,6 @@
 //! Publish and subscribe over the cluster, as decisions: who of this node's clients subscribed to what (`roster`), what other members want to
 //! hear (`interest`) and have been told of this one (`ledger`), and what is on its way to them (`mailbag`). Never sends anything. Tested
-//! beside each file, together in `tests.rs`. Why so: ADR 0013.
+//! beside each file, together in `tests.rs`. Why so: ADR 0014.
 
 mod interest;
 mod ledger;

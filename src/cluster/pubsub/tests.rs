@@ -23,7 +23,10 @@ enum Step {
     Subscribe(Kind, u8, u64),
     Unsubscribe(Kind, u8, u64),
     /// A change goes over and its answer comes back, or the answer is lost, or both are.
-    Tell { arrives: bool, answered: bool },
+    Tell {
+        arrives: bool,
+        answered: bool,
+    },
     Restart,
     Dies(bool),
 }
@@ -128,7 +131,8 @@ fn with_too_many_names_everything_is_asked_for_until_half_are_gone() {
     let long = |n: usize| (Kind::Channel, Bytes::from(format!("channel {n}")));
     let change = |pair: &mut Pair, n: usize, on: bool| {
         let name = long(n);
-        let changed = if on { pair.roster.add((name.0, &name.1), 1, ()) } else { pair.roster.remove((name.0, &name.1), 1) };
+        let changed =
+            if on { pair.roster.add((name.0, &name.1), 1, ()) } else { pair.roster.remove((name.0, &name.1), 1) };
         assert!(changed);
         pair.ledger.changed(&[name], &pair.roster, Classes::NONE);
         pair.tell(true, true);

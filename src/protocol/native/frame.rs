@@ -7,7 +7,9 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Answer, Ask, Forward, Holding, Message, RecordRef, encode_payload};
 use crate::base::entry::{BodyRef, EntryRef};
-use crate::base::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, LARGE_VALUE_BYTES, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::base::limits::{
+    CHANNEL_BYTES_MAX, FRAME_BYTES_MAX, KEY_BYTES_MAX, LARGE_VALUE_BYTES, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX,
+};
 
 /// Bytes of the length that leads each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -197,7 +199,15 @@ fn bounded(message: &Message<'_>) -> Result<(), FrameError> {
         Message::Ask { ask: Ask::Entries(keys), .. } => keys.iter().try_for_each(|(asked, _)| key(asked.0)),
         Message::Ask { ask: Ask::Survey { keys, .. }, .. } => keys.iter().try_for_each(|asked| key(asked.key.0)),
         Message::Ask { ask: Ask::Membership(theirs), .. } => within("membership", theirs, MEMBERSHIP_BYTES_MAX),
+        Message::Ask { ask: Ask::Interest(wanted), .. } => {
+            wanted.added.iter().chain(&wanted.removed).try_for_each(|(_, wanted)| name(wanted.0))
+        }
+        Message::Ask { ask: Ask::Publish(published), .. } => {
+            published.iter().try_for_each(|message| name(message.channel.0).and_then(|()| value(message.payload.0)))
+        }
+        Message::Ask { ask: Ask::Subscribers { names, .. }, .. } => names.iter().try_for_each(|asked| name(asked.0)),
         Message::Answer { answer, .. } => match answer {
+            Answer::Names(names) => names.iter().try_for_each(|found| name(found.0)),
             Answer::Membership(theirs) => within("membership", theirs, MEMBERSHIP_BYTES_MAX),
             Answer::Entries(holdings) | Answer::Survey { holdings, .. } => holdings.iter().try_for_each(holding),
             Answer::Keys(keys) => keys.iter().try_for_each(|found| key(found.0)),
@@ -211,6 +221,10 @@ fn bounded(message: &Message<'_>) -> Result<(), FrameError> {
 
 fn key(key: &[u8]) -> Result<(), FrameError> {
     within("key", key, KEY_BYTES_MAX)
+}
+
+fn name(name: &[u8]) -> Result<(), FrameError> {
+    within("channel", name, CHANNEL_BYTES_MAX)
 }
 
 fn value(value: &[u8]) -> Result<(), FrameError> {
@@ -238,10 +252,12 @@ pub fn share(frame: &Bytes, part: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Key, Page, Replies, Surveyed};
+    use super::super::{Key, Page, Published, Replies, Surveyed, Wanted};
     use super::*;
+    use crate::base::channel::Kind;
     use crate::base::hlc::Version;
     use crate::base::level::Level;
+    use crate::base::notify::Classes;
     use crate::base::op::{Act, OpRef};
     use crate::base::reply::{ReplyKind, Wire};
     use proptest::prelude::*;
@@ -342,6 +358,42 @@ mod tests {
             answer(Answer::Scanned(vec![page])),
             answer(Answer::Versions { versions: vec![(Key(key), Version::ZERO)], next: None }),
         ]
+    }
+
+    /// Every message that carries the name of a channel, with this one.
+    fn with_name(name: &[u8]) -> Vec<Message<'_>> {
+        let (kind, name) = (Kind::Channel, Key(name));
+        let wanted = |added, removed| {
+            let wanted = Wanted {
+                node: "n",
+                incarnation: 1,
+                base: 0,
+                version: 1,
+                everything: false,
+                classes: Classes::NONE,
+                added,
+                removed,
+            };
+            Ask::Interest(wanted)
+        };
+        let ask = |ask| Message::Ask { id: 1, ask };
+        vec![
+            ask(wanted(vec![(kind, name)], vec![])),
+            ask(wanted(vec![], vec![(kind, name)])),
+            ask(Ask::Publish(vec![Published { kind, channel: name, payload: Key(b"") }])),
+            ask(Ask::Subscribers { kind, names: vec![name] }),
+            Message::Answer { id: 1, answer: Answer::Names(vec![name]) },
+        ]
+    }
+
+    #[test]
+    fn the_name_of_a_channel_beyond_its_limit_is_refused_wherever_it_stands() {
+        let longest = vec![b'c'; CHANNEL_BYTES_MAX + 1];
+        for (sent, too_long) in with_name(&longest[1..]).into_iter().zip(with_name(&longest)) {
+            assert!(decode(&to_bytes(&sent)[LENGTH_BYTES..]).is_ok());
+            let refused = to_bytes(&too_long);
+            assert!(matches!(decode(&refused[LENGTH_BYTES..]), Err(FrameError::Malformed(_))), "{too_long:.80?}");
+        }
     }
 
     #[test]

@@ -10,8 +10,10 @@ use std::fmt::Debug;
 
 use super::frame::{LENGTH_BYTES, decode, to_bytes};
 use super::*;
+use crate::base::channel::Kind;
 use crate::base::entry::BodyRef;
 use crate::base::marks::Marks;
+use crate::base::notify::Classes;
 use crate::base::op::Act;
 use acts::*;
 use numbers::*;
@@ -202,6 +204,43 @@ fn asks() -> Vec<Pin> {
             "13 00 00 00 07 01 0e 80 80 1c 09 01 01 6b 00 00 ac 02 01 01 00 01 02",
         ),
         ask("Ask::Routes", Ask::Routes(300), "05 00 00 00 07 01 0f ac 02"),
+        ask(
+            "Ask::Interest",
+            Ask::Interest(wanted()),
+            "18 00 00 00 07 01 10 02 6e 31 ac 02 04 05 00 83 60 02 00 01 61 01 01 2a 01 02 01 62",
+        ),
+        ask(
+            "Ask::Publish",
+            Ask::Publish(vec![Published { kind: Kind::Channel, channel: Key(b"a"), payload: Key(b"hi") }]),
+            "0a 00 00 00 07 01 11 01 00 01 61 02 68 69",
+        ),
+        ask("Ask::Channels", Ask::Channels { kind: Kind::Shard, pattern: b"*" }, "06 00 00 00 07 01 12 02 01 2a"),
+        ask(
+            "Ask::Subscribers",
+            Ask::Subscribers { kind: Kind::Channel, names: vec![Key(b"a")] },
+            "07 00 00 00 07 01 13 00 01 01 61",
+        ),
+    ]
+}
+
+fn wanted() -> Wanted<'static> {
+    Wanted {
+        node: "n1",
+        incarnation: 300,
+        base: 4,
+        version: 5,
+        everything: false,
+        classes: Classes::parse(b"KEg$").expect("letters of classes"),
+        added: vec![(Kind::Channel, Key(b"a")), (Kind::Pattern, Key(b"*"))],
+        removed: vec![(Kind::Shard, Key(b"b"))],
+    }
+}
+
+fn kinds() -> Vec<Pin> {
+    vec![
+        part("Kind::Channel", Kind::Channel, kind_number, "00"),
+        part("Kind::Pattern", Kind::Pattern, kind_number, "01"),
+        part("Kind::Shard", Kind::Shard, kind_number, "02"),
     ]
 }
 
@@ -260,6 +299,8 @@ fn answers() -> Vec<Pin> {
             }),
             "17 00 00 00 08 01 0e ac 02 05 01 ac 02 02 03 68 3a 31 03 68 3a 32 02 02 01 00 00",
         ),
+        answer("Answer::Counts", Answer::Counts(vec![0, 300]), "07 00 00 00 08 01 0f 02 00 ac 02"),
+        answer("Answer::Names", Answer::Names(vec![Key(b"a")]), "06 00 00 00 08 01 10 01 01 61"),
     ]
 }
 
@@ -382,6 +423,7 @@ fn levels_wires_and_kinds_of_reply_keep_their_bytes() {
     check(&levels(), LEVELS);
     check(&wires(), WIRES);
     check(&reply_kinds(), REPLY_KINDS);
+    check(&kinds(), KINDS);
 }
 
 /// Rows of the document's tables that carry an example: number, name and bytes.
@@ -397,7 +439,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 20] = [
+    let families: [fn() -> Vec<Pin>; 21] = [
         messages,
         asks,
         answers,
@@ -418,6 +460,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         levels,
         wires,
         reply_kinds,
+        kinds,
     ];
     let pinned: BTreeSet<(usize, String, String)> = families
         .iter()

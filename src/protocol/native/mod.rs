@@ -7,9 +7,15 @@ pub mod assembly;
 pub mod frame;
 #[cfg(test)]
 mod golden;
+mod greeting;
+mod pubsub;
+
+pub use greeting::{Hello, PeerHello, Welcome};
+pub use pubsub::{Published, Wanted};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::channel::Kind;
 use crate::base::entry::EntryRef;
 use crate::base::hlc::Version;
 use crate::base::id::RequestId;
@@ -99,37 +105,6 @@ pub enum Message<'a> {
         #[serde(borrow)]
         forward: Forward<'a>,
     },
-}
-
-/// Who dials.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Hello<'a> {
-    /// Must be the receiver's.
-    pub cluster: &'a str,
-    /// `None` for clients.
-    pub peer: Option<PeerHello<'a>>,
-}
-
-/// What a peer adds to its hello.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PeerHello<'a> {
-    /// The dialling node.
-    pub node: &'a str,
-    /// Which life of it.
-    pub incarnation: u64,
-    /// Whom it means to reach; another node at the address refuses.
-    pub expects: Option<&'a str>,
-}
-
-/// Who answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Welcome<'a> {
-    /// The answering node.
-    pub node: &'a str,
-    /// Which life of it.
-    pub incarnation: u64,
-    /// Its clock, in Unix milliseconds.
-    pub now_ms: u64,
 }
 
 /// Operations for their coordinator.
@@ -330,6 +305,26 @@ pub enum Ask<'a> {
     },
     /// Whom to ask for what, unless it is what the asker has: [`Routes::mark`], 0 for nothing. For clients that know the ring.
     Routes(u64),
+    /// What the sender's clients want to hear has changed.
+    Interest(#[serde(borrow)] Wanted<'a>),
+    /// Deliver these to your clients, in order.
+    Publish(#[serde(borrow)] Vec<Published<'a>>),
+    /// Names that your clients subscribed to.
+    Channels {
+        /// Which.
+        kind: Kind,
+        /// Those that match this glob.
+        #[serde(borrow, with = "serde_bytes")]
+        pattern: &'a [u8],
+    },
+    /// How many of your clients subscribed to each of these names?
+    Subscribers {
+        /// Of the names.
+        kind: Kind,
+        /// Names.
+        #[serde(borrow)]
+        names: Vec<Key<'a>>,
+    },
 }
 
 /// A key of a survey.
@@ -400,6 +395,10 @@ pub enum Answer<'a> {
     },
     /// Whom to ask for what; `Done` if the asker has it.
     Routes(#[serde(borrow)] Routes<'a>),
+    /// A number for each message or name, in order.
+    Counts(Vec<u64>),
+    /// Names that clients subscribed to.
+    Names(#[serde(borrow)] Vec<Key<'a>>),
 }
 
 /// Whom to ask for each partition, and what else a client has to know, as the answering node sees it.

@@ -10,6 +10,19 @@ pub enum ClientFilter {
     All,
     /// Those with these ids, in this order.
     Ids(Vec<u64>),
+    /// Those of this kind.
+    Kind(ClientKind),
+}
+
+/// What `TYPE` tells clients apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    /// Those that have subscribed to nothing.
+    Normal,
+    /// Those that have subscribed to something.
+    PubSub,
+    /// A kind of which there is none here.
+    Nobody,
 }
 
 /// Which connections `CLIENT KILL` ends: those that fit all that is given.
@@ -21,8 +34,8 @@ pub struct KillFilter {
     pub addr: Option<Bytes>,
     /// The server's.
     pub laddr: Option<Bytes>,
-    /// A type of clients that there are none of.
-    pub nobody: bool,
+    /// Its kind.
+    pub kind: Option<ClientKind>,
     /// Whether the connection that asks stays.
     pub skip_me: bool,
     /// The form that names an address alone, which has an answer of its own.
@@ -51,10 +64,13 @@ pub enum Replies {
 }
 
 impl KillFilter {
-    /// Whether it means the connection with this id and these addresses.
-    pub fn fits(&self, id: u64, addr: &str, laddr: &str) -> bool {
+    /// Whether it means the connection with this id, the addresses of its client and of its server, and this kind.
+    pub fn fits(&self, id: u64, (addr, laddr): (&str, &str), kind: ClientKind) -> bool {
         let same = |wanted: &Option<Bytes>, is: &str| wanted.as_ref().is_none_or(|wanted| &wanted[..] == is.as_bytes());
-        !self.nobody && self.id.is_none_or(|wanted| wanted == id) && same(&self.addr, addr) && same(&self.laddr, laddr)
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && self.id.is_none_or(|wanted| wanted == id)
+            && same(&self.addr, addr)
+            && same(&self.laddr, laddr)
     }
 }
 
@@ -64,13 +80,12 @@ mod tests {
 
     #[test]
     fn a_client_is_killed_that_fits_all_that_is_given() {
-        let fits = |id, addr: Option<&'static str>, nobody| {
-            let filter = KillFilter { id, addr: addr.map(Bytes::from), nobody, ..KillFilter::default() };
-            filter.fits(7, "127.0.0.1:5", "127.0.0.1:6")
+        let fits = |id, addr: Option<&'static str>, kind| {
+            let filter = KillFilter { id, addr: addr.map(Bytes::from), kind, ..KillFilter::default() };
+            filter.fits(7, ("127.0.0.1:5", "127.0.0.1:6"), ClientKind::Normal)
         };
-        assert!(fits(None, None, false) && fits(Some(7), Some("127.0.0.1:5"), false));
-        assert!(
-            !fits(Some(7), Some("127.0.0.1:6"), false) && !fits(Some(8), None, false) && !fits(Some(7), None, true)
-        );
+        assert!(fits(None, None, None) && fits(Some(7), Some("127.0.0.1:5"), Some(ClientKind::Normal)));
+        assert!(!fits(Some(7), Some("127.0.0.1:6"), None) && !fits(Some(8), None, None));
+        assert!(!fits(Some(7), None, Some(ClientKind::PubSub)) && !fits(Some(7), None, Some(ClientKind::Nobody)));
     }
 }

@@ -65,6 +65,12 @@ pub struct InfoFacts {
     pub keyspace_hits: u64,
     /// Reads that found none.
     pub keyspace_misses: u64,
+    /// Channels that clients of this node subscribed to.
+    pub pubsub_channels: u64,
+    /// Patterns that they subscribed to.
+    pub pubsub_patterns: u64,
+    /// Channels of `SSUBSCRIBE` that they subscribed to.
+    pub pubsub_shard_channels: u64,
     /// Error replies to what was unknown or malformed, or concerned the connection itself. Errors that stores and routers answer have
     /// counters of their own.
     pub total_error_replies: u64,
@@ -204,8 +210,9 @@ fn stats(facts: &InfoFacts, out: &mut String) {
         "evicted_keys" => facts.evicted_keys,
         "keyspace_hits" => facts.keyspace_hits,
         "keyspace_misses" => facts.keyspace_misses,
-        "pubsub_channels" => 0,
-        "pubsub_patterns" => 0,
+        "pubsub_channels" => facts.pubsub_channels,
+        "pubsub_patterns" => facts.pubsub_patterns,
+        "pubsubshard_channels" => facts.pubsub_shard_channels,
         "total_error_replies" => facts.total_error_replies,
     );
 }

@@ -15,6 +15,7 @@ pub mod read;
 pub mod session;
 pub mod settings;
 pub mod slowlog;
+pub mod subscriptions;
 pub mod topology;
 pub mod transaction;
 pub mod value;

@@ -1,8 +1,9 @@
-//! One client connection's own state, and the commands it answers from it. Never does I/O or reads a clock: facts come in. Tested below.
+//! One client connection's own state, and the commands it answers from it. Never does I/O or reads a clock: facts come in. Tested in `session/tests.rs`.
 
 use bytes::Bytes;
 
-use super::control::{ClientFilter, KillFilter, Pause, Replies};
+use super::command::{Command, ParseError};
+use super::control::{ClientFilter, ClientKind, KillFilter, Pause, Replies};
 use super::info::Sections;
 use super::settings::{self, Change};
 use super::slowlog::SlowAsk;
@@ -12,11 +13,18 @@ use crate::base::hlc::UnixMs;
 use crate::base::level::Level;
 use crate::base::reply::Wire;
 
+#[cfg(test)]
+mod tests;
+
 /// The Redis version we are compatible with. Clients choose features by it; `INFO` tells ours as `trellis_version`.
 pub const REDIS_VERSION: &str = "7.2.0";
 
 /// The only user there is while no password is configured.
 const DEFAULT_USER: &[u8] = b"default";
+
+/// What a connection of version 2 that has subscribed to something may ask for.
+const LISTENING: [&str; 9] =
+    ["ping", "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe", "psubscribe", "punsubscribe", "quit", "reset"];
 
 /// A command the connection answers itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +167,8 @@ pub struct Session {
     last_command: &'static str,
     /// Commands queued since `MULTI`.
     queued: Option<usize>,
+    /// What it has subscribed to, by kind.
+    subscribed: [usize; 3],
     replies: Replies,
 }
 
@@ -179,6 +189,7 @@ impl Session {
             last_active: now,
             last_command: "NULL",
             queued: None,
+            subscribed: [0; 3],
             replies: Replies::On,
         }
     }
@@ -211,7 +222,36 @@ impl Session {
 
     /// Whether `CLIENT KILL` means it.
     pub fn fits(&self, filter: &KillFilter) -> bool {
-        filter.fits(self.id, &self.addr, &self.laddr)
+        filter.fits(self.id, (&self.addr, &self.laddr), self.kind())
+    }
+
+    /// What kind of client it is.
+    pub fn kind(&self) -> ClientKind {
+        if self.listens() { ClientKind::PubSub } else { ClientKind::Normal }
+    }
+
+    /// Whether it has subscribed to anything.
+    pub fn listens(&self) -> bool {
+        self.subscribed != [0; 3]
+    }
+
+    /// Notes what it has subscribed to, by kind.
+    pub fn note_subscribed(&mut self, subscribed: [usize; 3]) {
+        self.subscribed = subscribed;
+    }
+
+    /// The refusal of a command by a connection that gets messages among its replies and could not tell them apart: version 2 has one kind
+    /// of answer.
+    pub fn refuses(&self, command: &'static Command) -> Option<ParseError> {
+        if !self.listens() || self.wire != Wire::Resp2 || LISTENING.contains(&command.name) {
+            return None;
+        }
+        let word = if command.name == "exec" { "EXECABORT Transaction discarded because of:" } else { "ERR" };
+        let text = format!(
+            "{word} Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            command.name
+        );
+        Some(ParseError { command: Some(command), text: text.into(), is_late: false })
     }
 
     /// The level of its requests.
@@ -244,6 +284,9 @@ impl Session {
     pub fn execute(&mut self, command: SessionCommand, facts: &Facts<'_>) -> Outcome {
         Outcome::Reply(match command {
             SessionCommand::Answer(value) => value,
+            SessionCommand::Ping(text) if self.listens() && self.wire == Wire::Resp2 => {
+                Value::Array(vec![Value::bulk("pong"), Value::Bulk(text.unwrap_or_default())])
+            }
             SessionCommand::Ping(None) => Value::simple("PONG"),
             SessionCommand::Ping(Some(text)) => Value::Bulk(text),
             SessionCommand::Hello(hello) => self.hello(hello),
@@ -302,7 +345,7 @@ impl Session {
     pub fn line(&self, now: UnixMs) -> String {
         let seconds = |since: UnixMs| now.saturating_sub(since) / 1000;
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 multi={} qbuf=0 qbuf-free=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db=0 sub={} psub={} ssub={} multi={} qbuf=0 qbuf-free=0 \
              argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} \
              lib-name={} lib-ver={}\n",
             self.id,
@@ -311,7 +354,15 @@ impl Session {
             self.name.escape_ascii(),
             seconds(self.created),
             seconds(self.last_active),
-            if self.queued.is_some() { "x" } else { "N" },
+            match (self.listens(), self.queued.is_some()) {
+                (false, false) => "N",
+                (true, false) => "P",
+                (false, true) => "x",
+                (true, true) => "Px",
+            },
+            self.subscribed[0],
+            self.subscribed[1],
+            self.subscribed[2],
             self.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX)),
             self.last_command,
             version(self.wire),
@@ -369,124 +420,5 @@ fn authenticate(user: Option<&[u8]>) -> Value {
         ),
         Some(DEFAULT_USER) => Value::OK,
         Some(_) => Value::error("WRONGPASS invalid username-password pair or user is disabled."),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session() -> Session {
-        Session::new(7, "127.0.0.1:5".into(), "127.0.0.1:6".into(), Level::One, 1_000)
-    }
-
-    fn reply(session: &mut Session, command: SessionCommand) -> Value {
-        let config =
-            [("maxmemory".to_owned(), "0".to_owned()), ("maxmemory-policy".to_owned(), "allkeys-lru".to_owned())];
-        match session.execute(command, &Facts { now_us: 5_000_042, config: &config }) {
-            Outcome::Reply(value) => value,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn shown(value: &Value, wire: Wire) -> String {
-        let mut out = Vec::new();
-        value.encode(wire, &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn hello_switches_the_version_and_says_who_we_are() {
-        let mut session = session();
-        let hello = Hello { wire: Some(Wire::Resp3), name: Some("bob".into()), auth: None };
-        let value = reply(&mut session, SessionCommand::Hello(hello));
-        assert_eq!(session.wire(), Wire::Resp3);
-        assert_eq!(
-            shown(&value, session.wire()),
-            "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n\
-             $4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n"
-        );
-        assert_eq!(reply(&mut session, SessionCommand::ClientName), Value::bulk("bob"));
-        assert_eq!(reply(&mut session, SessionCommand::Reset), Value::simple("RESET"));
-        assert_eq!(session.wire(), Wire::Resp2);
-        assert_eq!(reply(&mut session, SessionCommand::ClientName), Value::Null);
-    }
-
-    #[test]
-    fn a_wrong_user_is_refused_and_leaves_the_version() {
-        let mut session = session();
-        let hello = Hello { wire: Some(Wire::Resp3), auth: Some(("x".into(), "y".into())), name: None };
-        let value = reply(&mut session, SessionCommand::Hello(hello));
-        assert_eq!(value, Value::error("WRONGPASS invalid username-password pair or user is disabled."));
-        assert_eq!(session.wire(), Wire::Resp2);
-        let default = SessionCommand::Auth { user: Some("default".into()), password: "x".into() };
-        assert_eq!(reply(&mut session, default), Value::OK);
-    }
-
-    #[test]
-    fn a_level_lasts_until_reset() {
-        let mut session = session();
-        assert_eq!(reply(&mut session, SessionCommand::Consistency(Some(Level::All))), Value::OK);
-        assert_eq!(reply(&mut session, SessionCommand::Consistency(None)), Value::bulk("all"));
-        reply(&mut session, SessionCommand::Reset);
-        assert_eq!(session.level(), Level::One);
-    }
-
-    #[test]
-    fn a_client_that_wants_no_replies_does_not_skip_one() {
-        let mut session = session();
-        let facts = Facts { now_us: 0, config: &[] };
-        for (asked, outcome, after) in [
-            (Replies::SkipNext, Outcome::Nothing, Replies::SkipNext),
-            (Replies::Off, Outcome::Nothing, Replies::Off),
-            (Replies::SkipNext, Outcome::Nothing, Replies::Off),
-            (Replies::On, Outcome::Reply(Value::OK), Replies::On),
-        ] {
-            assert_eq!(session.execute(SessionCommand::ClientReply(asked), &facts), outcome);
-            assert_eq!(session.replies(), after);
-        }
-    }
-
-    #[test]
-    fn quitting_answers_first() {
-        let facts = Facts { now_us: 0, config: &[] };
-        assert_eq!(session().execute(SessionCommand::Quit, &facts), Outcome::Close(Value::OK));
-    }
-
-    #[test]
-    fn settings_are_found_by_name_and_pattern_once() {
-        let mut session = session();
-        let mut ask = |patterns: &[&'static str]| {
-            let patterns = patterns.iter().map(|pattern| Bytes::from(*pattern)).collect();
-            shown(&reply(&mut session, SessionCommand::ConfigGet(patterns)), Wire::Resp2)
-        };
-        assert_eq!(ask(&["MAXMEMORY"]), "*2\r\n$9\r\nMAXMEMORY\r\n$1\r\n0\r\n");
-        let both = "*4\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n$16\r\nmaxmemory-policy\r\n$11\r\nallkeys-lru\r\n";
-        assert_eq!(ask(&["maxmemory", "MAX*", "foo"]), both);
-        assert_eq!(ask(&["foo"]), "*0\r\n");
-    }
-
-    #[test]
-    fn time_is_two_numbers_as_text() {
-        assert_eq!(
-            reply(&mut session(), SessionCommand::Time),
-            Value::Array(vec![Value::bulk("5"), Value::bulk("42")])
-        );
-    }
-
-    #[test]
-    fn a_client_line_names_the_connection_and_its_last_command() {
-        let mut session = session();
-        session.note("client|list", 2_500);
-        session.note_queued(Some(3));
-        assert!(session.line(5_000).contains(" flags=x db=0 sub=0 psub=0 ssub=0 multi=3 "));
-        session.note_queued(None);
-        reply(&mut session, SessionCommand::ClientLibName("lib".into()));
-        let line = session.line(5_000);
-        assert!(
-            line.starts_with("id=7 addr=127.0.0.1:5 laddr=127.0.0.1:6 fd=-1 name= age=4 idle=2 flags=N db=0 "),
-            "{line}"
-        );
-        assert!(line.ends_with(" cmd=client|list user=default redir=-1 resp=2 lib-name=lib lib-ver=\n"), "{line}");
     }
 }

@@ -228,7 +228,7 @@ impl Taken {
                 }
                 Ok(Parsed::Session(SessionCommand::Hello(hello))) if hello.wire.is_some() => return None,
                 Ok(Parsed::Session(SessionCommand::Consistency(Some(_)))) => return None,
-                Ok(Parsed::Session(_) | Parsed::Transaction(_)) | Err(_) => {}
+                Ok(Parsed::Session(_) | Parsed::Transaction(_) | Parsed::PubSub(_)) | Err(_) => {}
             }
         }
         all

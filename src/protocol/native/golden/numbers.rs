@@ -1,6 +1,7 @@
 //! The numbers of all variants that travel. A new variant does not compile here before it has one. Used by the golden tests alone.
 
 use super::super::{Answer, Ask, Holding, Message, RecordRef, Refusal};
+use crate::base::channel::Kind;
 use crate::base::entry::BodyRef;
 use crate::base::item::ItemAct;
 use crate::base::level::Level;
@@ -48,6 +49,10 @@ numbers!(ask_number, ASKS, Ask<'_>,
     Ask::Admin(..) => 13,
     Ask::Survey { .. } => 14,
     Ask::Routes(..) => 15,
+    Ask::Interest(..) => 16,
+    Ask::Publish(..) => 17,
+    Ask::Channels { .. } => 18,
+    Ask::Subscribers { .. } => 19,
 );
 numbers!(answer_number, ANSWERS, Answer<'_>,
     Answer::Pong => 0,
@@ -65,6 +70,13 @@ numbers!(answer_number, ANSWERS, Answer<'_>,
     Answer::Failed(..) => 12,
     Answer::Survey { .. } => 13,
     Answer::Routes(..) => 14,
+    Answer::Counts(..) => 15,
+    Answer::Names(..) => 16,
+);
+numbers!(kind_number, KINDS, Kind,
+    Kind::Channel => 0,
+    Kind::Pattern => 1,
+    Kind::Shard => 2,
 );
 numbers!(record_ref_number, RECORD_REFS, RecordRef<'_>,
     RecordRef::Entry { .. } => 0,

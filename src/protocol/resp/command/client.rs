@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::table::{Command, Parse, c_text};
 use super::{Context, ErrorText, Parsed, SYNTAX, answer, integer, introspect, is, session, take, wrong_arity};
-use crate::protocol::resp::control::{ClientFilter, KillFilter, Pause, Replies};
+use crate::protocol::resp::control::{ClientFilter, ClientKind, KillFilter, Pause, Replies};
 use crate::protocol::resp::session::SessionCommand;
 use crate::protocol::resp::value::Value;
 use crate::protocol::resp::{Args, number};
@@ -197,8 +197,7 @@ fn client_info(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
 fn client_list(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     let filter = match (args.len(), args.get(2)) {
         (2, _) => ClientFilter::All,
-        (4, Some(option)) if is(option, "type") && is_normal(&args[3])? => ClientFilter::All,
-        (4, Some(option)) if is(option, "type") => ClientFilter::Ids(Vec::new()),
+        (4, Some(option)) if is(option, "type") => ClientFilter::Kind(kind(&args[3])?),
         (4.., Some(option)) if is(option, "id") => {
             let ids = args[3..].iter().map(|id| number::integer(id).ok_or("ERR Invalid client ID"));
             // A negative id is nobody's.
@@ -229,7 +228,7 @@ fn client_kill(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
             }
             b"addr" => filter.addr = Some(value),
             b"laddr" => filter.laddr = Some(value),
-            b"type" => filter.nobody |= !is_normal(&value)?,
+            b"type" => filter.kind = Some(kind(&value)?),
             b"user" if &value[..] == b"default" => {}
             b"user" => {
                 let user = c_text(&value, usize::MAX);
@@ -244,12 +243,12 @@ fn client_kill(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     session(SessionCommand::ClientKill(filter))
 }
 
-/// Whether a type of clients is the one there is.
-fn is_normal(kind: &[u8]) -> Result<bool, ErrorText> {
-    match &kind.to_ascii_lowercase()[..] {
-        b"normal" => Ok(true),
-        b"master" | b"slave" | b"replica" | b"pubsub" => Ok(false),
-        _ => Err(ErrorText([b"ERR Unknown client type '", c_text(kind, usize::MAX), b"'"].concat().into())),
+fn kind(name: &[u8]) -> Result<ClientKind, ErrorText> {
+    match &name.to_ascii_lowercase()[..] {
+        b"normal" => Ok(ClientKind::Normal),
+        b"pubsub" => Ok(ClientKind::PubSub),
+        b"master" | b"slave" | b"replica" => Ok(ClientKind::Nobody),
+        _ => Err(ErrorText([b"ERR Unknown client type '", c_text(name, usize::MAX), b"'"].concat().into())),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use super::subscriptions::PubSubCommand;
 use super::{Args, session::SessionCommand, transaction::TransactionCommand, value::Value};
 use crate::base::hlc::UnixMs;
 use crate::base::limits::KEY_BYTES_MAX;
@@ -22,6 +23,7 @@ pub mod introspect;
 mod keys;
 mod objects;
 mod observe;
+mod pubsub;
 mod server;
 mod several;
 mod strings;
@@ -41,6 +43,8 @@ pub enum Parsed {
     Session(SessionCommand),
     /// For its transaction.
     Transaction(TransactionCommand),
+    /// For what it has subscribed to, and who else has.
+    PubSub(PubSubCommand),
 }
 
 /// A command that can't be done. Nothing was.

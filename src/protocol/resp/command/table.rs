@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{
     Context, ErrorText, Parsed, bits, client, cluster, conditions, connection, expiry, integers, keys, objects,
-    observe, server, several, strings, transaction,
+    observe, pubsub, server, several, strings, transaction,
 };
 use crate::protocol::resp::Args;
 
@@ -146,7 +146,7 @@ impl Command {
     }
 }
 
-const FAMILIES: [&[Command]; 14] = [
+const FAMILIES: [&[Command]; 15] = [
     strings::COMMANDS,
     integers::COMMANDS,
     keys::COMMANDS,
@@ -161,6 +161,7 @@ const FAMILIES: [&[Command]; 14] = [
     cluster::COMMANDS,
     client::COMMANDS,
     observe::COMMANDS,
+    pubsub::COMMANDS,
 ];
 
 const COUNT: usize = {

@@ -9,11 +9,12 @@ use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::op::{BitOp, Comparison, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
 use crate::protocol::request::{ClusterOp, Gather, LcsAsk, LcsWant, Several};
-use crate::protocol::resp::control::ClientFilter;
+use crate::protocol::resp::control::{ClientFilter, ClientKind};
 use crate::protocol::resp::inline;
 use crate::protocol::resp::session::Hello;
 
 mod control;
+mod pubsub;
 
 const CONTEXT: Context = Context { now: 1_700_000_000_000, value_bytes_max: VALUE_BYTES_MAX };
 
@@ -425,7 +426,7 @@ fn commands_of_the_connection_go_to_the_session() {
         ("HELLO 3 auth u p SETNAME n", SessionCommand::Hello(hello)),
         ("QUIT", SessionCommand::Quit),
         ("QUIT now", SessionCommand::Quit),
-        ("CLIENT LIST TYPE normal", SessionCommand::ClientList(ClientFilter::All)),
+        ("CLIENT LIST TYPE normal", SessionCommand::ClientList(ClientFilter::Kind(ClientKind::Normal))),
         ("CLIENT LIST ID 1 2", SessionCommand::ClientList(ClientFilter::Ids(vec![1, 2]))),
         ("CLIENT SETINFO LIB-VER 1.0", SessionCommand::ClientLibVersion("1.0".into())),
         ("INFO cpu memory", SessionCommand::Info(vec!["cpu".into(), "memory".into()])),

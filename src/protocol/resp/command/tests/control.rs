@@ -68,8 +68,8 @@ fn clients_are_killed_paused_and_muted_by_the_arguments_of_redis() {
             "CLIENT KILL ADDR x laddr y",
             KillFilter { addr: Some("x".into()), laddr: Some("y".into()), ..filter.clone() },
         ),
-        ("CLIENT KILL TYPE normal USER default", filter.clone()),
-        ("CLIENT KILL TYPE pubsub", KillFilter { nobody: true, ..filter.clone() }),
+        ("CLIENT KILL TYPE normal USER default", KillFilter { kind: Some(ClientKind::Normal), ..filter.clone() }),
+        ("CLIENT KILL TYPE pubsub", KillFilter { kind: Some(ClientKind::PubSub), ..filter.clone() }),
         ("CLIENT KILL SKIPME yes", filter.clone()),
     ] {
         assert_eq!(session(line), SessionCommand::ClientKill(expected), "{line}");
@@ -234,8 +234,8 @@ const ABSENT: &str = "acl bgrewriteaof bgsave blmove blmpop blpop brpop brpoplpu
     geosearchstore hdel hexists hget hgetall hincrby hincrbyfloat hkeys hlen hmget hmset hrandfield hscan hset hsetnx hstrlen hvals \
     lastsave lindex linsert llen lmove lmpop lolwut lpop lpos lpush lpushx lrange lrem lset ltrim migrate module monitor pfadd pfcount \
     pfdebug pfmerge pfselftest psync replconf replicaof restore-asking role rpop rpoplpush rpush rpushx sadd save scard script sdiff \
-    sdiffstore shutdown sinter sintercard sinterstore sismember slaveof smembers smismember smove sort sort_ro spop spublish srandmember \
-    srem sscan ssubscribe sunion sunionstore sunsubscribe sync xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread \
+    sdiffstore shutdown sinter sintercard sinterstore sismember slaveof smembers smismember smove sort sort_ro spop srandmember \
+    srem sscan sunion sunionstore sync xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread \
     xreadgroup xrevrange xsetid xtrim zadd zcard zcount zdiff zdiffstore zincrby zinter zintercard zinterstore zlexcount zmpop zmscore \
     zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem zremrangebylex zremrangebyrank zremrangebyscore \
     zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion zunionstore";
