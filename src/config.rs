@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::id::{ClusterName, NodeId, Zone};
 use crate::base::level::Level;
 use crate::base::limits;
+use crate::base::notify::Classes;
 
 mod address;
 mod memcached;
@@ -145,6 +146,8 @@ pub struct Config {
     /// keep idle connections and Redis does. A client in the middle of a request or of its replies is under the fixed limits
     /// `CLIENT_REQUEST_TIMEOUT` and `CLIENT_STALL_TIMEOUT` whatever is set here.
     pub client_timeout: Option<Duration>,
+    /// Classes of events of keys that subscribers at this node are told of. Default: none, as in Redis, because they cost each write.
+    pub notify: Classes,
     /// Data arbiters, each with its router and its store shard. Default: the cores of the machine.
     pub threads: usize,
     /// Virtual nodes per unit of weight. Default 128: more spread shares more evenly and make the ring dearer to build.
@@ -289,6 +292,9 @@ impl Config {
             connections_max: number_or("max-connections", &s.max_connections, CONNECTIONS_DEFAULT, 1..=1_000_000)?,
             client_timeout: or("client-timeout", &s.client_timeout, Duration::ZERO, DURATION, parse_duration)
                 .map(some)?,
+            notify: or("notify-keyspace-events", &s.notify_keyspace_events, Classes::NONE, CLASSES, |t| {
+                Classes::parse(t.as_bytes())
+            })?,
             threads: number_or("threads", &s.threads, cores.clamp(1, 256), 1..=256)?,
             vnodes: number_or("vnodes", &s.vnodes, 128, 1..=4096)?,
             weight: number_or("weight", &s.weight, 1, 0..=1024)?,
@@ -355,6 +361,7 @@ const NAME: &str = "a name: 1 to 64 of a-z A-Z 0-9 . _ -";
 const SIZE: &str = "a size: bytes, or a number with kb, mb, gb or tb (1024s), k, m or g (1000s)";
 const DURATION: &str = "a duration: 0, or a number with ms, s, m or h";
 const EVICTION: &str = "lru or none, by Redis's names allkeys-lru or noeviction";
+const CLASSES: &str = "letters of Ag$lshzxeKEtmdn";
 const REPLICATION: &str = "a number of copies from 1 to 255, or `all`";
 
 fn bad(name: &'static str, value: &str, expected: &'static str) -> ConfigError {

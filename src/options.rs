@@ -67,6 +67,9 @@ struct Flags {
     /// Disconnect clients idle for this long; 0 is never [default: 0]
     #[arg(long, value_name = "DURATION", env = "TRELLIS_CLIENT_TIMEOUT")]
     client_timeout: Option<String>,
+    /// Events of keys that subscribers at this node are told of, in Redis's letters, as KEA [default: none]
+    #[arg(long, value_name = "LETTERS", env = "TRELLIS_NOTIFY_KEYSPACE_EVENTS")]
+    notify_keyspace_events: Option<String>,
     #[arg(long, hide = true, env = "TRELLIS_DATA_DIR")]
     data_dir: Option<String>,
     #[arg(long, hide = true, env = "TRELLIS_FSYNC")]
@@ -250,6 +253,7 @@ impl From<Flags> for Settings {
             max_value_size: flags.max_value_size,
             max_connections: flags.max_connections,
             client_timeout: flags.client_timeout,
+            notify_keyspace_events: flags.notify_keyspace_events,
             data_dir: flags.data_dir,
             fsync: flags.fsync,
             threads: flags.threads,
@@ -307,7 +311,9 @@ mod tests {
     fn every_setting_of_the_file_has_the_name_of_its_flag() {
         let all: Vec<String> =
             Flags::command().get_arguments().map(|arg| arg.get_id().as_str().replace('_', "-")).collect();
-        for name in all.iter().filter(|name| !["config", "seeds", "port"].contains(&name.as_str())) {
+        // Of the last no letters are some, too.
+        let others = ["config", "seeds", "port", "notify-keyspace-events"];
+        for name in all.iter().filter(|name| !others.contains(&name.as_str())) {
             match with_file(&format!("{name} = \"\""), &["1"]) {
                 Err(OptionsError::Config(_)) => {}
                 other => panic!("{name} is not a setting of the file: {other:?}"),

@@ -105,6 +105,7 @@ impl Live {
                 self.slower_than_us.store(us, Ordering::Relaxed);
                 self.show("slowlog-log-slower-than", us);
             }
+            Change::Notify(classes) => self.show("notify-keyspace-events", classes),
             Change::SlowLogLen(len) => {
                 self.slowlog_len.store(len, Ordering::Relaxed);
                 self.show("slowlog-max-len", len);

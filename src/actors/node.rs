@@ -186,7 +186,7 @@ pub async fn start(
         replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });
     }
 
-    let hub = start_hub(world.clock, &data, &identity, &view, &local, &ring);
+    let hub = start_hub((world.clock, config.notify), &data, &identity, &view, &local, &ring);
     let handles = Handles {
         identity,
         settings: Arc::new(settings::settings(config, address, memcached.as_ref())),
@@ -400,15 +400,15 @@ fn start_routers(
 
 /// Starts the hub of published messages.
 fn start_hub(
-    clock: Clock,
+    (clock, classes): (Clock, Classes),
     homes: &[Home],
     identity: &Identity,
     view: &Arc<ArcSwap<crate::cluster::view::View>>,
     local: &Local,
     ring: &Addr<RingActor>,
 ) -> Addr<Hub> {
-    let (identity, drawn, replication) = (identity.clone(), view.load_full(), local.replications[0].clone());
-    let hub = homes[0].start(move |_| Hub::new(identity, clock, drawn, replication, Classes::NONE));
+    let (identity, drawn, local) = (identity.clone(), view.load_full(), local.clone());
+    let hub = homes[0].start(move |_| Hub::new(identity, clock, drawn, local, classes));
     subscribe(ring, &hub);
     hub
 }

@@ -28,12 +28,14 @@ use super::router::SharedView;
 mod compare;
 mod counted;
 mod messages;
+mod notices;
 mod outbound;
 #[cfg(test)]
 mod tests;
 mod together;
 
 pub use messages::*;
+pub use notices::{Audience, Noticed, Notify};
 use outbound::Outbound;
 
 /// The store looks after itself at least this often.
@@ -50,6 +52,8 @@ pub struct StoreActor {
     replicated: bool,
     counters: Counters,
     expiry_late_ms: u64,
+    /// Who wants to hear what happens to keys.
+    audience: Option<Audience>,
 }
 
 /// What became of one record.
@@ -83,6 +87,7 @@ impl StoreActor {
             replicated: false,
             counters: Counters::default(),
             expiry_late_ms: 0,
+            audience: None,
         }
     }
 
@@ -193,6 +198,7 @@ impl StoreActor {
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let turn = self.core.turn(self.clock.unix_ms());
         self.recent.turn(self.clock.unix_ms());
+        self.notify();
         self.expiry_late_ms = turn.late_ms_max;
         let now = self.clock.unix_ms();
         match turn.next {
@@ -253,6 +259,7 @@ impl Handler<Execute> for StoreActor {
                 }
             }
         }
+        self.notify();
         MessageResult(self.replicate(out, batch.level, replies))
     }
 }
@@ -280,6 +287,7 @@ impl Handler<Merge> for StoreActor {
                 Taken::Refused(reason) => merged.refused.push((*n, reason)),
             }
         }
+        self.notify();
         MessageResult(merged)
     }
 }

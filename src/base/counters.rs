@@ -157,6 +157,8 @@ counters! {
     MessagesForwarded => "messages_forwarded",
     /// Messages that did not get to another member, or of which nobody knows.
     MessagesLost => "messages_lost",
+    /// Events of keys that were not published because too many waited to be.
+    NoticesDropped => "keyspace_events_dropped",
     /// Connections closed because the client took too little of what it had subscribed to.
     SubscribersSlow => "connections_closed_subscriber",
     /// Subscriptions refused because there were too many.

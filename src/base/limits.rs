@@ -71,6 +71,9 @@ pub const PUSH_BYTES_AHEAD: usize = 256 * 1024;
 /// Messages that wait to be sent to one member, in bytes. What comes on top is dropped and counted.
 pub const PUBLISH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Events of keys on their way from a node's stores to be published. What comes on top is dropped and counted.
+pub const NOTICES_MAX: usize = 256 * 1024;
+
 /// Connections that have said nothing yet; further ones count as clients at once. In the descriptors kept for peers there is room for them.
 pub const UNDECIDED_CONNECTIONS_MAX: usize = 256;
 /// Connections from peers: one from each data arbiter of each, 16 of each of the most members there may be.

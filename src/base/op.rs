@@ -199,6 +199,27 @@ pub enum Act {
     },
     /// Something about the whole item. The reply is one of items, see there.
     Item(ItemAct),
+    /// A part of a `RENAME`, which is told of as such.
+    Renaming(Renaming),
+}
+
+/// What a `RENAME` is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Renaming {
+    /// As [`Act::Load`], of the key it had.
+    Load {
+        /// How many.
+        skip: u32,
+    },
+    /// As [`Act::Unload`], to the key it gets.
+    Unload {
+        /// How many.
+        skip: u32,
+    },
+    /// As [`Act::Delete`], after both.
+    Delete,
+    /// As [`Act::Delete`], where the key it gets is in another partition.
+    Depart,
 }
 
 /// How `BITOP` combines values.
@@ -291,6 +312,10 @@ pub enum SetAnswer {
     Old,
     /// `+OK`, or an error when the condition failed (RESTORE).
     Restored,
+    /// 1 or 0: it is a copy (COPY).
+    Copied,
+    /// 1 or 0: it was another key's (RENAME).
+    Moved,
 }
 
 /// What an [`Act::Describe`] tells.
@@ -338,6 +363,7 @@ impl Act {
                 | Self::Whole
                 | Self::Load { .. }
                 | Self::Fold(_)
+                | Self::Renaming(Renaming::Load { .. })
         )
     }
 

@@ -71,6 +71,8 @@ settings! {
     max_connections => "max-connections",
     /// Idle time of clients.
     client_timeout => "client-timeout",
+    /// Events of keys that subscribers are told of.
+    notify_keyspace_events => "notify-keyspace-events",
     /// Data directory.
     data_dir => "data-dir",
     /// When data reaches the disk.

@@ -1,12 +1,14 @@
 //! Work on whole partitions and between requests: flushing, dropping, collecting tombstones, sweeping what has expired, freeing what was
 //! dropped. A turn is bounded; what it leaves is for the next. Never changes what a key's value is. Tested in `tests`.
 
+use super::entries::Key;
 use super::eviction::Place;
 use super::segment::{Segment, Tally};
 use super::store::{Applied, Store};
 use crate::base::counters::Counter;
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::limits::EXPIRY_KEYS_PER_TURN;
+use crate::base::notify::Classes;
 use crate::base::slot::Partition;
 
 /// Entries of dropped segments freed in one turn: some 100 microseconds.
@@ -179,6 +181,16 @@ impl Store {
         freed
     }
 
+    /// Turns an expired value into what an expired value becomes.
+    pub(super) fn expire(&mut self, table: usize, key: Key<'_>) {
+        self.counters.inc(Counter::Expired);
+        self.notices.note(Classes::EXPIRED, "expired", key.bytes);
+        match self.tables[table].version(key) {
+            Some(version) if self.replicated => self.tables[table].bury(key, version, &mut self.tally),
+            _ => self.tables[table].forget(key, &mut self.tally),
+        }
+    }
+
     /// Sweeps the segments that are due, in turn, until enough keys were looked at.
     fn sweep(&mut self, now: UnixMs) -> Turn {
         let mut turn = Turn::default();
@@ -211,7 +223,9 @@ impl Store {
     fn sweep_segment(&mut self, table: usize, segment: usize, now: UnixMs, turn: &mut Turn) {
         let how = (now, EXPIRED_PER_TURN - turn.expired, self.replicated);
         let mut late_ms_max = turn.late_ms_max;
-        let expired = self.tables[table].sweep(segment, how, &mut self.tally, |late_ms| {
+        let notices = &mut self.notices;
+        let expired = self.tables[table].sweep(segment, how, &mut self.tally, |key, late_ms| {
+            notices.note(Classes::EXPIRED, "expired", key);
             late_ms_max = late_ms_max.max(late_ms);
         });
         self.counters.add(Counter::Expired, expired as u64);

@@ -7,6 +7,7 @@ use super::digest::{LEAVES, PartitionDigest, leaf_range};
 use super::entries::{Key, KeyHash};
 use super::eviction::{Evictor, Place, UseClock};
 use super::execute::Hand;
+use super::notice::Notices;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::segment::{Segment, Tally};
 use super::table::{Table, place_of, position_of};
@@ -16,6 +17,7 @@ use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
 use crate::base::glob;
 use crate::base::hlc::{Hlc, UnixMs, Version};
 use crate::base::limits::CLOCK_AHEAD_MAX;
+use crate::base::notify::Classes;
 use crate::base::slot::{PARTITIONS, Partition};
 
 /// What a store is told at its start.
@@ -94,6 +96,8 @@ pub struct Store {
     pub(super) watched: Watched,
     /// What a command on several keys carries from one to the next.
     pub(super) hand: Hand,
+    /// What somebody wants to hear of keys.
+    pub(super) notices: Notices,
 }
 
 /// A write that did not fit the memory budget. Nothing was changed.
@@ -126,6 +130,7 @@ impl Store {
             skip: 0,
             watched: Watched::new(),
             hand: Hand::Empty,
+            notices: Notices::default(),
         }
     }
 
@@ -206,15 +211,6 @@ impl Store {
     fn count_use(&mut self, news: bool) {
         if news && self.evicting() && self.uses.count(self.tally.live) {
             self.evictor.bound_ages(&mut self.tables, self.uses.now());
-        }
-    }
-
-    /// Turns an expired value into what an expired value becomes.
-    fn expire(&mut self, table: usize, key: Key<'_>) {
-        self.counters.inc(Counter::Expired);
-        match self.tables[table].version(key) {
-            Some(version) if self.replicated => self.tables[table].bury(key, version, &mut self.tally),
-            _ => self.tables[table].forget(key, &mut self.tally),
         }
     }
 
@@ -368,7 +364,10 @@ impl Store {
     /// Evicts one entry, but not that at `spared`. False if there is none.
     pub(super) fn evict_one(&mut self, spared: Place) -> bool {
         let Some(oldest) = self.evictor.next(&self.tables, self.uses.now(), spared) else { return false };
-        self.tables[oldest.table].evict((oldest.segment, oldest.slot), &mut self.tally);
+        let notices = &mut self.notices;
+        self.tables[oldest.table].evict((oldest.segment, oldest.slot), &mut self.tally, |key| {
+            notices.note(Classes::EVICTED, "evicted", key);
+        });
         self.counters.inc(Counter::Evicted);
         true
     }

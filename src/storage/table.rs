@@ -201,25 +201,27 @@ impl Table {
     }
 
     /// Evicts the entry at a location.
-    pub(super) fn evict(&mut self, (segment, place): (usize, usize), tally: &mut Tally) {
+    pub(super) fn evict(&mut self, (segment, place): (usize, usize), tally: &mut Tally, gone: impl FnOnce(&[u8])) {
         let evicted = self.change(segment, tally, |s| s.remove(place));
         if let Some(packed) = evicted {
+            gone(packed.get().key());
             self.forget_in_digest(packed.get());
         }
     }
 
-    /// Removes up to `limit` of what has expired in a segment, as tombstones if `keep`; `late` is told by how many ms each. How many.
+    /// Removes up to `limit` of what has expired in a segment, as tombstones if `keep`; `late` is told which, and by how many ms. How
+    /// many.
     pub(super) fn sweep(
         &mut self,
         segment: usize,
         (now, limit, keep): (UnixMs, usize, bool),
         tally: &mut Tally,
-        mut late: impl FnMut(u64),
+        mut late: impl FnMut(&[u8], u64),
     ) -> usize {
         let expired = self.change(segment, tally, |s| s.sweep(now, limit));
         for packed in &expired {
             let entry = packed.get();
-            late(entry.deadline().map_or(0, |deadline| now - deadline));
+            late(entry.key(), entry.deadline().map_or(0, |deadline| now - deadline));
             if keep {
                 let key = self.hash.of(entry.key());
                 self.change(segment, tally, |s| s.bury(key, entry.version()));

@@ -23,6 +23,7 @@ mod conditions;
 mod describe;
 mod eviction;
 mod items;
+mod notices;
 mod replicas;
 mod steps;
 mod time;

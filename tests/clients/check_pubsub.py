@@ -1,8 +1,9 @@
 """Publish and subscribe as applications use it, over three nodes of which one is killed and another joins: redis-py plain, asyncio and cluster-aware,
-RESP2 and RESP3, channels, patterns, shard channels; and clients that take nothing, ask for too much, or name channels as nobody does.
+RESP2 and RESP3, channels, patterns, shard channels, events of keys; and clients that take nothing, ask for too much, or name channels as nobody does.
 """
 
 import asyncio
+import socket
 import time
 
 import redis
@@ -245,9 +246,72 @@ def listed(node):
     pubsub.close()
 
 
+def memcached(node, line, data=b""):
+    with socket.create_connection((node.host, node.memcached), 10) as connection:
+        connection.sendall(line + b"\r\n" + (data + b"\r\n" if data else b""))
+        return connection.recv(1000)
+
+
+def events_of_keys(nodes):
+    """Whatever happens to a key is told once, to those alone whose node asks for it, wherever and in whichever protocol it was done."""
+    asks, others = nodes[0], nodes[1:]
+    admin = client(asks)
+    same(admin.config_get("notify-keyspace-events"), {"notify-keyspace-events": ""}, "nothing is asked for at first")
+    admin.config_set("notify-keyspace-events", "KEA")
+    same(admin.config_get("notify-keyspace-events"), {"notify-keyspace-events": "AKE"}, "as Redis shows it")
+    hearing = listener(asks, 3, psubscribe=["__keyspace@0__:e*"])
+    deaf = listener(others[0], 3, psubscribe=["__keyspace@0__:*"])
+    for n, node in enumerate(nodes * 3):
+        keys = client(node)
+        keys.set(f"e{n}", "v")
+        keys.incrby(f"n{n}", 1)
+        keys.expire(f"e{n}", 100)
+        keys.delete(f"e{n}")
+    told = {}
+    for kind, channel, event in heard(hearing, 27):
+        same(kind, "pmessage", "an event")
+        told.setdefault(channel.decode(), []).append(event)
+    same(told, {f"__keyspace@0__:e{n}": [b"set", b"expire", b"del"] for n in range(9)}, "each once, in order")
+    for node in nodes:
+        same(memcached(node, b"set e 0 0 1", b"1"), b"STORED\r\n", "memcached sets")
+        same(memcached(node, b"incr e 5"), b"6\r\n", "memcached counts")
+        same(memcached(node, b"delete e"), b"DELETED\r\n", "memcached deletes")
+    same([event for _, _, event in heard(hearing, 9)], [b"set", b"incrby", b"del"] * 3, "what memcached clients do")
+    evented = listener(asks, 2, subscribe=["__keyevent@0__:expired"])
+    client(nodes[2]).set("short", "v", px=30)
+    same(heard(evented, 1), [("message", b"__keyevent@0__:expired", b"short")], "a key that nobody looks at expires")
+    silent(hearing, "nothing comes twice")
+    silent(evented, "nothing comes twice")
+    silent(deaf, "a node that does not ask hears nothing")
+    admin.config_set("notify-keyspace-events", "")
+    client(nodes[1]).set("e", "v")
+    silent(hearing, "nothing is told any more")
+    same(refusal(admin, "CONFIG", "SET", "notify-keyspace-events", "Kq"), True, "a letter that is nobody's")
+    for pubsub in (hearing, deaf, evented):
+        pubsub.close()
+    alone = Node(options=["--notify-keyspace-events", "Kg"])
+    try:
+        same(client(alone).config_get("notify-keyspace-events"), {"notify-keyspace-events": "gK"}, "the option")
+        pubsub = listener(alone, psubscribe=["*"])
+        client(alone).set("a", "v")
+        client(alone).delete("a")
+        same(heard(pubsub, 1), [("pmessage", b"__keyspace@0__:a", b"del")], "what it asks for and nothing else")
+        pubsub.close()
+    finally:
+        alone.kill()
+
+
+def refusal(admin, *words):
+    try:
+        admin.execute_command(*words)
+    except redis.ResponseError:
+        return True
+    return False
+
+
 def main():
-    with cluster(3) as nodes:
-        for part in (everywhere, cheap, transactions, clients_of_a_cluster, asynchronous, the_slow):
+    with cluster(3, "--memcached-port", "0") as nodes:
+        for part in (everywhere, cheap, transactions, clients_of_a_cluster, asynchronous, events_of_keys, the_slow):
             part(nodes)
         the_greedy(nodes[0])
         listed(nodes[0])

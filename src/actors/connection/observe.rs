@@ -13,6 +13,7 @@ use crate::protocol::resp::value::Value;
 
 use super::super::latency::{BUCKETS, Histogram, Latencies};
 use super::super::live::Baseline;
+use super::super::pubsub::SetClasses;
 use super::super::report::ask;
 use super::super::store::SetBudget;
 use super::{Connections, Door, Entry};
@@ -120,6 +121,12 @@ pub(super) async fn change(door: &Door, changes: &[Change]) -> Value {
             bytes => usize::try_from(bytes / stores.len() as u64).unwrap_or(usize::MAX).max(1),
         };
         ask(stores, || SetBudget { bytes_max: share, evict: live.evicts() }).await;
+    }
+    for change in changes {
+        if let Change::Notify(classes) = change {
+            // A hub that is gone ends the node.
+            let _ = handles.hub.send(SetClasses(*classes)).await;
+        }
     }
     for change in changes {
         tracing::info!(?change, "setting changed by a client");

@@ -7,6 +7,7 @@ use crate::actors::handles::{MemcachedSettings, Settings};
 use crate::actors::live::Live;
 use crate::config::{Config, Eviction};
 use crate::net::Listener;
+use crate::protocol::resp::settings::Change;
 
 pub(super) fn settings(config: &Config, address: SocketAddr, memcached: Option<&Listener>) -> Settings {
     Settings {
@@ -37,5 +38,7 @@ pub(super) fn live(config: &Config, address: SocketAddr) -> Live {
     ];
     let fixed = fixed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let evicts = config.eviction == Eviction::Lru;
-    Live::new(config.client_timeout, config.memory_bytes_max.unwrap_or(0), evicts, fixed)
+    let live = Live::new(config.client_timeout, config.memory_bytes_max.unwrap_or(0), evicts, fixed);
+    live.apply(Change::Notify(config.notify));
+    live
 }

@@ -8,10 +8,12 @@
 mod ask;
 mod inbox;
 mod messages;
+mod notices;
 mod peers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -31,7 +33,9 @@ use crate::cluster::view::{PeerIx, View};
 use crate::protocol::resp::subscriptions::Pushed;
 
 use super::clock::Clock;
-use super::replication::{Identity, Replication, ViewChanged};
+use super::local::Local;
+use super::replication::{Identity, ViewChanged};
+use super::store::{Audience, Notify};
 
 pub use ask::{Unasked, names, subscribers};
 pub use inbox::{Feed, Inbox, Waiting};
@@ -54,7 +58,7 @@ pub struct Hub {
     identity: Identity,
     clock: Clock,
     view: Arc<View>,
-    replication: Addr<Replication>,
+    local: Local,
     roster: Roster<Arc<Inbox>>,
     ledger: Ledger,
     /// What other members' clients want to hear, and of which life of them.
@@ -64,23 +68,21 @@ pub struct Hub {
     confirmations: Vec<Confirmation>,
     /// Events of keys that subscribers here are to be told of.
     classes: Classes,
+    /// What the stores have been asked for.
+    noticed: Classes,
+    /// Events of keys that they have sent and that are not published yet.
+    under_way: Arc<AtomicUsize>,
     counters: Counters,
 }
 
 impl Hub {
-    /// A hub without subscribers, which reaches other members through `replication`.
-    pub fn new(
-        identity: Identity,
-        clock: Clock,
-        view: Arc<View>,
-        replication: Addr<Replication>,
-        classes: Classes,
-    ) -> Self {
+    /// A hub without subscribers, beside these stores and replication senders, whose subscribers are told of events of keys of `classes`.
+    pub fn new(identity: Identity, clock: Clock, view: Arc<View>, local: Local, classes: Classes) -> Self {
         let mut hub = Self {
             identity,
             clock,
             view,
-            replication,
+            local,
             roster: Roster::default(),
             ledger: Ledger::default(),
             interests: BTreeMap::new(),
@@ -88,6 +90,8 @@ impl Hub {
             publications: Publications::default(),
             confirmations: Vec::new(),
             classes,
+            noticed: Classes::NONE,
+            under_way: Arc::default(),
             counters: Counters::default(),
         };
         hub.follow_members();
@@ -146,10 +150,24 @@ impl Hub {
     /// What comes of names that came or went: members are told. The version that all have to know.
     fn changed(&mut self, names: &[Name], ctx: &mut Context<Self>) -> u64 {
         let version = self.ledger.changed(names, &self.roster, self.classes);
+        self.attend(ctx);
         for peer in self.ledger.peers() {
             self.tell(peer, ctx);
         }
         version
+    }
+
+    /// Asks the stores for the events of keys that anybody wants to hear of, here or elsewhere. What is written from now on finds them asked.
+    fn attend(&mut self, ctx: &mut Context<Self>) {
+        let reachable = peers::members(&self.view).filter(|(.., alive)| *alive);
+        let theirs = reachable.filter_map(|(peer, life, _)| self.interests.get(&peer).filter(|(of, _)| *of == life));
+        let wanted = theirs.fold(self.ledger.classes(), |all, (_, interest)| all | interest.classes());
+        if wanted != std::mem::replace(&mut self.noticed, wanted) {
+            let audience = Audience { to: ctx.address().recipient(), under_way: self.under_way.clone() };
+            for store in &self.local.stores {
+                store.do_send(Notify(wanted, audience.clone()));
+            }
+        }
     }
 
     /// Resolves once all members that can be reached know a version, or after a while.
@@ -282,6 +300,7 @@ impl Handler<ViewChanged> for Hub {
     fn handle(&mut self, ViewChanged(view): ViewChanged, ctx: &mut Self::Context) {
         self.view = view;
         self.follow_members();
+        self.attend(ctx);
         for peer in self.ledger.peers() {
             self.tell(peer, ctx);
         }

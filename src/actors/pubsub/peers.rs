@@ -66,7 +66,7 @@ impl Hub {
             added: change.added.iter().map(|(kind, name)| (*kind, Key(name))).collect(),
             removed: change.removed.iter().map(|(kind, name)| (*kind, Key(name))).collect(),
         });
-        let (asked, hub) = (self.replication.send(CallPeer { peer, call: Call::ask(&ask) }), ctx.address());
+        let (asked, hub) = (self.local.replications[0].send(CallPeer { peer, call: Call::ask(&ask) }), ctx.address());
         actix::spawn(async move {
             let taken = answered(asked.await, |answer| matches!(answer, Answer::Done).then_some(())).is_some();
             hub.do_send(Told { peer, incarnation, taken });
@@ -83,7 +83,7 @@ impl Hub {
             payload: Key(&parcel.payload),
         });
         let call = Call::ask(&Ask::Publish(messages.collect()));
-        let (asked, hub) = (self.replication.send(CallPeer { peer, call }), ctx.address());
+        let (asked, hub) = (self.local.replications[0].send(CallPeer { peer, call }), ctx.address());
         actix::spawn(async move {
             let counts = answered(asked.await, |answer| match answer {
                 Answer::Counts(counts) => Some(counts),
@@ -142,7 +142,7 @@ impl Handler<Delivered> for Hub {
 impl Handler<Heed> for Hub {
     type Result = bool;
 
-    fn handle(&mut self, Heed { node, incarnation, change }: Heed, _: &mut Self::Context) -> bool {
+    fn handle(&mut self, Heed { node, incarnation, change }: Heed, ctx: &mut Self::Context) -> bool {
         // Who is not in the view yet will be, and tells again.
         let known = self.view.find(&node).filter(|(_, peer)| peer.member.incarnation == incarnation);
         let Some((peer, _)) = known else { return false };
@@ -155,6 +155,7 @@ impl Handler<Heed> for Hub {
             // Until all is told anew it is as if nothing had been: it is sent everything.
             self.interests.remove(&peer);
         }
+        self.attend(ctx);
         taken
     }
 }

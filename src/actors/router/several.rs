@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::base::op::{Act, BitOp, Deadline, Expiry, Op, SetAnswer, When};
+use crate::base::op::{Act, BitOp, Deadline, Expiry, Op, Renaming, SetAnswer, When};
 use crate::base::reply::{ReplyKind, ReplyRef, ReplySink};
 use crate::base::whole::Whole;
 use crate::protocol::request::Several;
@@ -25,12 +25,12 @@ const OVERTAKEN: &str = "NOQUORUM another client set some of the keys meanwhile,
 
 /// `MSETNX` over several partitions: looks first, then sets.
 pub(super) async fn set_all_apart(desk: &Rc<Desk>, sets: Vec<Op>, terms: Terms, out: &mut ReplyBuf) {
-    let looks = sets.iter().map(|op| Op::new(op.key.clone(), Act::Exists)).collect();
+    let looks = sets.iter().map(|op| Op::new(op.key.clone(), Act::Absent { skip: 0 })).collect();
     let found = execute(desk, looks, terms, 0).await;
     if let Some(n) = failed(&found, 0..found.replies()) {
         return out.append(&found, n..n + 1);
     }
-    if (0..found.replies()).any(|n| found.kind(n) == Some(ReplyKind::Int(1))) {
+    if (0..found.replies()).any(|n| found.kind(n) == Some(ReplyKind::Int(0))) {
         return out.reply(ReplyRef::Int(0));
     }
     let count = sets.len();
@@ -72,6 +72,8 @@ async fn together(desk: &Rc<Desk>, ops: Vec<Op>, terms: Terms) -> ReplyBuf {
 /// A command on keys of one partition as steps of a transaction. One that finds that there is nothing to do passes over those after it.
 pub(super) fn steps(command: &Several) -> Vec<Op> {
     let op = |key: &Bytes, act| Op::new(key.clone(), act);
+    let load = |skip| Act::Renaming(Renaming::Load { skip });
+    let unload = || Act::Renaming(Renaming::Unload { skip: 1 });
     match command {
         Several::Copy { from, to, replace: true } => {
             vec![op(from, Act::Load { skip: 1 }), op(to, Act::Unload { skip: 0 })]
@@ -79,15 +81,15 @@ pub(super) fn steps(command: &Several) -> Vec<Op> {
         Several::Copy { from, to, replace: false } => {
             vec![op(from, Act::Load { skip: 2 }), op(to, Act::Absent { skip: 1 }), op(to, Act::Unload { skip: 0 })]
         }
-        Several::Rename { from, to, .. } if from == to => vec![op(from, Act::Exists)],
+        Several::Rename { from, to, .. } if from == to => vec![op(from, load(0))],
         Several::Rename { from, to, if_absent: false } => {
-            vec![op(from, Act::Load { skip: 2 }), op(to, Act::Unload { skip: 1 }), op(from, Act::Delete)]
+            vec![op(from, load(2)), op(to, unload()), op(from, Act::Renaming(Renaming::Delete))]
         }
         Several::Rename { from, to, if_absent: true } => vec![
-            op(from, Act::Load { skip: 3 }),
+            op(from, load(3)),
             op(to, Act::Absent { skip: 2 }),
-            op(to, Act::Unload { skip: 1 }),
-            op(from, Act::Delete),
+            op(to, unload()),
+            op(from, Act::Renaming(Renaming::Delete)),
         ],
         Several::BitOp { how, to, from } => {
             let fold = |key| op(key, Act::Fold(*how));
@@ -145,7 +147,7 @@ type Done = Result<ReplyRef<'static>, ReplyBuf>;
 async fn copy(desk: &Rc<Desk>, from: Bytes, (to, replace): (Bytes, bool), terms: Terms) -> Done {
     let Some(whole) = fetch(desk, from, terms).await? else { return Ok(ReplyRef::Int(0)) };
     let when = if replace { When::Always } else { When::Absent };
-    Ok(ReplyRef::Int(i64::from(put(desk, to, whole, when, terms).await?)))
+    Ok(ReplyRef::Int(i64::from(put(desk, to, whole, (when, SetAnswer::Copied), terms).await?)))
 }
 
 /// Stores a copy, then deletes the original if that has not changed meanwhile, else copies it again: whatever happens, the value is in one of
@@ -163,13 +165,14 @@ async fn rename(desk: &Rc<Desk>, from: Bytes, (to, if_absent): (Bytes, bool), te
             Err(error) => return Err(partly(&error, terms)),
         };
         let since = whole.seen;
-        match put(desk, to.clone(), whole, when, terms).await {
+        match put(desk, to.clone(), whole, (when, SetAnswer::Moved), terms).await {
             Ok(true) => when = When::Always,
             Ok(false) => return Ok(ReplyRef::Int(0)),
             Err(error) if attempt == 0 => return Err(error),
             Err(error) => return Err(partly(&error, terms)),
         }
-        let delete = vec![Op::new(from.clone(), Act::Unchanged { since }), Op::new(from.clone(), Act::Delete)];
+        let depart = Act::Renaming(Renaming::Depart);
+        let delete = vec![Op::new(from.clone(), Act::Unchanged { since }), Op::new(from.clone(), depart)];
         let replies = together(desk, delete, terms).await;
         if failed(&replies, 0..2).is_some() {
             return Err(partly(&replies, terms));
@@ -209,10 +212,16 @@ async fn fetch(desk: &Rc<Desk>, key: Bytes, terms: Terms) -> Result<Option<Whole
 }
 
 /// Stores a value with all that belongs to it; whether it was stored.
-async fn put(desk: &Rc<Desk>, key: Bytes, whole: Whole, when: When, terms: Terms) -> Result<bool, ReplyBuf> {
+async fn put(
+    desk: &Rc<Desk>,
+    key: Bytes,
+    whole: Whole,
+    (when, answer): (When, SetAnswer),
+    terms: Terms,
+) -> Result<bool, ReplyBuf> {
     let at = |deadline| Deadline::At(i64::try_from(deadline).unwrap_or(i64::MAX));
     let expiry = whole.deadline.map_or(Expiry::Clear, |deadline| Expiry::Until(at(deadline)));
-    let act = Act::Set { expiry, when, answer: SetAnswer::Flag, flags: whole.flags };
+    let act = Act::Set { expiry, when, answer, flags: whole.flags };
     let replies = execute(desk, vec![Op { key, act, value: whole.value }], terms, 0).await;
     if replies.kind(0) == Some(ReplyKind::Error) {
         return Err(replies);

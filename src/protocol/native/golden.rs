@@ -408,6 +408,7 @@ fn records_and_holdings_keep_their_bytes() {
 fn acts_keep_their_bytes() {
     check(&acts(), ACTS);
     check(&bit_ops(), BIT_OPS);
+    check(&renamings(), RENAMINGS);
     check(&item_acts(), ITEM_ACTS);
     check(&expiries(), EXPIRYS);
     check(&deadlines(), DEADLINES);
@@ -439,7 +440,7 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 21] = [
+    let families: [fn() -> Vec<Pin>; 22] = [
         messages,
         asks,
         answers,
@@ -449,6 +450,7 @@ fn the_document_shows_these_bytes_and_no_others() {
         bodies,
         acts,
         bit_ops,
+        renamings,
         item_acts,
         expiries,
         deadlines,

@@ -7,6 +7,7 @@ use super::number;
 use super::slowlog::SLOWLOG_LEN_MAX;
 use super::value::Value;
 use crate::base::glob;
+use crate::base::notify::Classes;
 
 /// Longest `timeout`, in seconds: Redis's own bound.
 const TIMEOUT_S_MAX: i64 = i32::MAX as i64;
@@ -24,12 +25,14 @@ pub enum Change {
     SlowerThan(i64),
     /// `slowlog-max-len`.
     SlowLogLen(u64),
+    /// `notify-keyspace-events`.
+    Notify(Classes),
 }
 
 /// What each setting that can change takes.
 type Parse = fn(&[u8]) -> Result<Change, String>;
 
-const CHANGING: [(&str, Parse); 5] = [
+const CHANGING: [(&str, Parse); 6] = [
     ("maxmemory", |text| memory(text).map(Change::MaxMemory).ok_or_else(|| "argument must be a memory value".into())),
     ("maxmemory-policy", |text| match &text.to_ascii_lowercase()[..] {
         b"allkeys-lru" => Ok(Change::Evicts(true)),
@@ -37,6 +40,10 @@ const CHANGING: [(&str, Parse); 5] = [
         _ => Err("argument(s) must be one of the following: allkeys-lru, noeviction".into()),
     }),
     ("timeout", |text| within(text, 0, TIMEOUT_S_MAX).map(|seconds| Change::Timeout(seconds.unsigned_abs()))),
+    ("notify-keyspace-events", |text| {
+        let refusal = "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
+        Classes::parse(text).map(Change::Notify).ok_or_else(|| refusal.into())
+    }),
     ("slowlog-log-slower-than", |text| within(text, -1, i64::MAX).map(Change::SlowerThan)),
     ("slowlog-max-len", |text| {
         within(text, 0, SLOWLOG_LEN_MAX as i64).map(|len| Change::SlowLogLen(len.unsigned_abs()))
@@ -138,6 +145,7 @@ mod tests {
             ("MAXMEMORY 2GB", vec![Change::MaxMemory(2 << 30)]),
             ("maxmemory 0 maxmemory-policy NoEviction", vec![Change::MaxMemory(0), Change::Evicts(false)]),
             ("timeout 5 maxmemory-policy allkeys-lru", vec![Change::Timeout(5), Change::Evicts(true)]),
+            ("notify-keyspace-events KEA", vec![Change::Notify(Classes::parse(b"AKE").unwrap())]),
             ("slowlog-log-slower-than -1 slowlog-max-len 0", vec![Change::SlowerThan(-1), Change::SlowLogLen(0)]),
         ] {
             assert_eq!(asked(words), Ok(expected), "{words}");
@@ -169,6 +177,10 @@ mod tests {
             (
                 "slowlog-log-slower-than -5",
                 failed("slowlog-log-slower-than", "argument must be between -1 and 9223372036854775807 inclusive"),
+            ),
+            (
+                "notify-keyspace-events Kq",
+                failed("notify-keyspace-events", "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),
             ),
             ("slowlog-max-len -1", failed("slowlog-max-len", "argument must be between 0 and 10000 inclusive")),
             (

@@ -17,7 +17,7 @@ use crate::base::counters::Counter;
 use crate::base::entry::{BodyRef, EntryRef};
 use crate::base::hlc::{UnixMs, Version};
 use crate::base::marks::Marks;
-use crate::base::op::{Act, Op};
+use crate::base::op::{Act, Op, Renaming};
 use crate::base::reply::{ReplyRef, ReplySink};
 
 use super::ahead::Aim;
@@ -69,6 +69,23 @@ impl Store {
         sink: &mut impl ReplySink,
         mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
     ) {
+        if self.notices.is_on() {
+            self.execute_noticed(aim, op, now, sink, mutated);
+        } else {
+            self.execute_unnoticed(aim, op, now, sink, mutated);
+        }
+    }
+
+    /// As [`Store::execute_at`], where nobody wants to hear of it.
+    #[inline]
+    pub(super) fn execute_unnoticed(
+        &mut self,
+        aim: Aim,
+        op: &Op,
+        now: UnixMs,
+        sink: &mut impl ReplySink,
+        mutated: &mut impl FnMut(&[u8], EntryRef<'_>),
+    ) {
         let to = Target { table: aim.table as usize, key: Key { bytes: &op.key, hash: aim.hash }, now };
         match op.act {
             Act::Get => self.get(to, sink),
@@ -85,7 +102,7 @@ impl Store {
             }
             Act::GetDel => self.get_del(to, sink, mutated),
             Act::GetEx { expiry } => self.get_ex(to, expiry, sink, mutated),
-            Act::Delete => self.del(to, sink, mutated),
+            Act::Delete | Act::Renaming(Renaming::Delete | Renaming::Depart) => self.del(to, sink, mutated),
             Act::Append => self.append(to, &op.value, sink, mutated),
             Act::SetRange { offset } => self.set_range(to, offset, &op.value, sink, mutated),
             Act::Incr { by } => self.incr(to, by, sink, mutated),
@@ -115,9 +132,9 @@ impl Store {
             Act::Unchanged { since } => self.unchanged(to, since, sink),
             Act::Absent { skip } => self.absent(to, skip, sink),
             Act::Whole => self.whole(to, sink),
-            Act::Load { skip } => self.load(to, skip, sink),
+            Act::Load { skip } | Act::Renaming(Renaming::Load { skip }) => self.load(to, skip, sink),
             Act::Fold(how) => self.fold(to, how, sink),
-            Act::Unload { skip } => self.unload(to, skip, sink, mutated),
+            Act::Unload { skip } | Act::Renaming(Renaming::Unload { skip }) => self.unload(to, skip, sink, mutated),
             Act::Item(act) => self.item(to, act, &op.value, sink, mutated),
         }
     }

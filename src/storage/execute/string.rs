@@ -68,7 +68,7 @@ impl Store {
         sink.reply(match (set.answer, &old) {
             (SetAnswer::Done | SetAnswer::Restored, _) if wanted => ReplyRef::Ok,
             (SetAnswer::Restored, _) => error(BUSY_KEY),
-            (SetAnswer::Flag, _) => ReplyRef::Int(i64::from(wanted)),
+            (SetAnswer::Flag | SetAnswer::Copied | SetAnswer::Moved, _) => ReplyRef::Int(i64::from(wanted)),
             (SetAnswer::Old, Some(old)) => ReplyRef::Shared(old),
             (SetAnswer::Done | SetAnswer::Old, _) => ReplyRef::Null,
         });

@@ -3,7 +3,9 @@
 use super::numbers::*;
 use super::{Pin, part};
 use crate::base::item::ItemAct;
-use crate::base::op::{Act, Aspect, BitOp, BitUnit, Comparison, Deadline, ExpireWhen, Expiry, SetAnswer, When};
+use crate::base::op::{
+    Act, Aspect, BitOp, BitUnit, Comparison, Deadline, ExpireWhen, Expiry, Renaming, SetAnswer, When,
+};
 use crate::base::seen::Seen;
 
 pub(super) fn acts() -> Vec<Pin> {
@@ -73,6 +75,16 @@ pub(super) fn acts() -> Vec<Pin> {
         part("Act::Fold", Act::Fold(BitOp::Xor), act_number, "20 02"),
         part("Act::Unload", Act::Unload { skip: 1 }, act_number, "21 01"),
         part("Act::Item", Act::Item(ItemAct::Fetch), act_number, "22 02"),
+        part("Act::Renaming", Act::Renaming(Renaming::Unload { skip: 1 }), act_number, "23 01 01"),
+    ]
+}
+
+pub(super) fn renamings() -> Vec<Pin> {
+    vec![
+        part("Renaming::Load", Renaming::Load { skip: 1 }, renaming_number, "00 01"),
+        part("Renaming::Unload", Renaming::Unload { skip: 1 }, renaming_number, "01 01"),
+        part("Renaming::Delete", Renaming::Delete, renaming_number, "02"),
+        part("Renaming::Depart", Renaming::Depart, renaming_number, "03"),
     ]
 }
 
@@ -154,5 +166,7 @@ pub(super) fn set_answers() -> Vec<Pin> {
         part("SetAnswer::Flag", SetAnswer::Flag, set_answer_number, "01"),
         part("SetAnswer::Old", SetAnswer::Old, set_answer_number, "02"),
         part("SetAnswer::Restored", SetAnswer::Restored, set_answer_number, "03"),
+        part("SetAnswer::Copied", SetAnswer::Copied, set_answer_number, "04"),
+        part("SetAnswer::Moved", SetAnswer::Moved, set_answer_number, "05"),
     ]
 }

@@ -5,7 +5,7 @@ use crate::base::channel::Kind;
 use crate::base::entry::BodyRef;
 use crate::base::item::ItemAct;
 use crate::base::level::Level;
-use crate::base::op::{Act, Aspect, BitOp, BitUnit, Comparison, Deadline, Expiry, SetAnswer, When};
+use crate::base::op::{Act, Aspect, BitOp, BitUnit, Comparison, Deadline, Expiry, Renaming, SetAnswer, When};
 use crate::base::reply::{ReplyKind, Wire};
 
 /// The number of each variant, and how many there are.
@@ -134,6 +134,7 @@ numbers!(act_number, ACTS, Act,
     Act::Fold(..) => 32,
     Act::Unload { .. } => 33,
     Act::Item(..) => 34,
+    Act::Renaming(..) => 35,
 );
 numbers!(aspect_number, ASPECTS, Aspect,
     Aspect::Encoding => 0,
@@ -183,11 +184,19 @@ numbers!(when_number, WHENS, When,
     When::Absent => 1,
     When::Present => 2,
 );
+numbers!(renaming_number, RENAMINGS, Renaming,
+    Renaming::Load { .. } => 0,
+    Renaming::Unload { .. } => 1,
+    Renaming::Delete => 2,
+    Renaming::Depart => 3,
+);
 numbers!(set_answer_number, SET_ANSWERS, SetAnswer,
     SetAnswer::Done => 0,
     SetAnswer::Flag => 1,
     SetAnswer::Old => 2,
     SetAnswer::Restored => 3,
+    SetAnswer::Copied => 4,
+    SetAnswer::Moved => 5,
 );
 numbers!(level_number, LEVELS, Level,
     Level::One => 0,
