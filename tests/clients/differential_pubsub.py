@@ -95,7 +95,17 @@ def dialogue(seed, ours, theirs):
         for mine, its in pairs:
             mine.connection.close()
             its.connection.close()
+    # Who hung up is a subscriber until the server sees it.
+    for server in (ours, theirs):
+        asker = Connection(*server, 20)
+        eventually(lambda asker=asker: is_unheard(asker), "nobody is subscribed to anything")
+        asker.close()
     return len(said)
+
+
+def is_unheard(asker):
+    counts = asker.ask("PUBSUB", "NUMSUB", *NAMES)[1::2] + asker.ask("PUBSUB", "SHARDNUMSUB", *NAMES)[1::2]
+    return not any(counts) and asker.ask("PUBSUB", "NUMPAT") == 0
 
 
 TAGGED = ["{t}a", "{t}b", "{t}c"]
@@ -115,7 +125,7 @@ def key_command(rng, keys):
         ["DEL", key], ["DEL", key, other], ["UNLINK", key], ["APPEND", key, value], ["INCR", key], ["DECRBY", key, "5"], ["INCRBY", key, "2"],
         ["INCRBYFLOAT", key, "1.5"], ["SETRANGE", key, "3", value], ["SETBIT", key, "7", rng.choice("01")],
         ["BITFIELD", key, "SET", "u8", "0", "65"], ["BITFIELD", key, "GET", "u8", "0"], ["BITFIELD", key, "INCRBY", "u8", "0", "0"],
-        ["EXPIRE", key, "100"], ["EXPIRE", key, "-1"], ["PEXPIRE", key, "100000", rng.choice(["NX", "XX", "GT", "LT"])], ["EXPIREAT", key, "1"],
+        ["EXPIRE", key, "100"], ["EXPIRE", key, "-1"], ["PEXPIRE", key, str(rng.randint(10**5 + 10**4, 10**8)), rng.choice(["NX", "XX", "GT", "LT"])], ["EXPIREAT", key, "1"],
         ["PERSIST", key], ["MSET", key, value, other, "w"], ["MGET", key, other], ["GET", key], ["EXISTS", key, other], ["TYPE", key], ["TTL", key],
         ["STRLEN", key], ["GETRANGE", key, "0", "1"], ["GETBIT", key, "1"], ["BITCOUNT", key], ["BITPOS", key, "1"], ["TOUCH", key], ["DUMP", key],
         ["OBJECT", "ENCODING", key], ["RENAME", key, other], ["RENAMENX", key, other], ["COPY", key, other, *rng.choice([[], ["REPLACE"]])],
