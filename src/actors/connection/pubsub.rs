@@ -1,6 +1,6 @@
 //! What a connection has to do with published messages: it subscribes through this node's hub, publishes there, and takes what comes for it.
-//! And what members ask of each other about that. Who gets what is the hub's to say. Exercised by `tests/pubsub.rs` and
-//! `tests/clients/check_pubsub.py`.
+//! And what members ask of each other about that. Who gets what is the hub's to say. Exercised by `tests/clients/check_pubsub.py` and
+//! `tests/clients/differential_pubsub.py`.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
