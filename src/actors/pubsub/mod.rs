@@ -1,6 +1,6 @@
 //! The hub of published messages, one a node: from whoever publishes to this node's subscribers and to the members whose clients want to hear
 //! it. It tells the others what its own clients want to hear. Who gets what is decided by `cluster::pubsub`. Exercised by
-//! `tests/pubsub.rs` and `tests/clients/check_pubsub.py`.
+//! `tests/clients/check_pubsub.py` and `tests/clients/differential_pubsub.py`.
 //!
 //! Bounds: `NODE_SUBSCRIPTIONS_MAX`; of each subscriber `PUSH_BYTES_MAX`; of each member one change and one batch under way, and
 //! `PUBLISH_BYTES_MAX` waiting.
