@@ -27,7 +27,7 @@ impl Interest {
     /// Takes a change over. One that is older than what is known changes nothing.
     ///
     /// # Errors
-    /// [`Unfit`].
+    /// `Unfit`.
     pub fn take(&mut self, change: Change) -> Result<(), Unfit> {
         if change.version <= self.version {
             return Ok(());
