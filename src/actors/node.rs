@@ -32,6 +32,7 @@ use super::clock::Clock;
 use super::connection::{Accepted, Census, Connections, Port};
 use super::gossip::{GossipActor, SayGoodbye};
 use super::handles::Handles;
+use super::live::Live;
 use super::local::Local;
 use super::pubsub::{Hub, Waiting};
 use super::replication::{Identity, Replication, ReportTo, ViewChanged};
@@ -176,7 +177,8 @@ pub async fn start(
     let shared = view.clone();
     let ring = liveness.start(move |_| RingActor::new(ring_config, membership, cartographer, shared));
     let planner = Planner::new(incarnation, seeds_name_others(config, world.net, [address, reachable]).await);
-    let (local, sync) = start_data(config, world, &data, &identity, (&view, planner), &ring, &draw);
+    let live = Arc::new(settings::live(config, address));
+    let (local, sync) = start_data(config, (world, &live), &data, &identity, (&view, planner), &ring, &draw);
     let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
     let (seeds, to, time) = (config.seeds.clone(), ring.clone(), (world.clock, world.clock.monotonic()));
     let own = identity.clone();
@@ -190,7 +192,7 @@ pub async fn start(
     let handles = Handles {
         identity,
         settings: Arc::new(settings::settings(config, address, memcached.as_ref())),
-        live: Arc::new(settings::live(config, address)),
+        live,
         clock: world.clock,
         view,
         local,
@@ -337,7 +339,7 @@ where
 /// Starts replication senders, stores and the synchronisation.
 fn start_data(
     config: &Config,
-    world: World,
+    (world, live): (World, &Arc<Live>),
     homes: &[Home],
     identity: &Identity,
     (view, planner): (&Arc<ArcSwap<crate::cluster::view::View>>, Planner),
@@ -372,8 +374,8 @@ fn start_data(
             .push(home.start(move |_| StoreActor::new(Store::new(core, hlc), leases, clock, view, replication)));
     }
     let (drawn, clock, own) = (view.load_full(), world.clock, local.clone());
-    let (replication, to) = (local.replications[0].clone(), ring.clone());
-    let sync = homes[0].start(move |_| SyncActor::new(planner, drawn, clock, own, replication, to));
+    let (replication, to, live) = (local.replications[0].clone(), ring.clone(), live.clone());
+    let sync = homes[0].start(move |_| SyncActor::new(planner, drawn, clock, own, (replication, to), live));
     for replication in &local.replications {
         subscribe(ring, replication);
     }

@@ -50,6 +50,8 @@ pub struct StoreActor {
     view: SharedView,
     replication: Addr<Replication>,
     replicated: bool,
+    /// Whether this node was the cluster by itself.
+    sovereign: bool,
     counters: Counters,
     expiry_late_ms: u64,
     /// Who wants to hear what happens to keys.
@@ -85,6 +87,7 @@ impl StoreActor {
             view,
             replication,
             replicated: false,
+            sovereign: false,
             counters: Counters::default(),
             expiry_late_ms: 0,
             audience: None,
@@ -176,9 +179,18 @@ impl StoreActor {
                 }
                 (key, entry, answered, counted)
             }
+            Record::Known { key, entry } => {
+                return self
+                    .may_take(key, entry.version, None, now)
+                    .map_or_else(|taken| taken, |()| Taken::of(self.core.restore(key, entry, now)));
+            }
             Record::Floor { partition, version } => return Taken::of(self.core.apply_floor(*partition, *version, now)),
         };
-        let applied = self.core.apply(key, entry, now);
+        // Whoever counts by the same route has looked at what the others have.
+        let applied = match counted {
+            Some(_) => self.core.restore(key, entry, now),
+            None => self.core.apply(key, entry, now),
+        };
         if let (Applied::Newer, Some(counted)) = (applied, counted) {
             self.leases.taken(key, counted.link(), entry.version);
         }
@@ -381,7 +393,12 @@ impl StoreActor {
         if self.replicated != view.is_replicated() {
             self.replicated = view.is_replicated();
             self.core.set_replicated(self.replicated);
+            if self.sovereign || view.is_sovereign() {
+                // Nobody else has, or had, anything of what is here: what was deleted so far needs no remembering.
+                self.core.settle_all(self.clock.unix_ms());
+            }
         }
+        self.sovereign = view.is_sovereign();
     }
 }
 
@@ -418,6 +435,7 @@ impl Handler<AskStats> for StoreActor {
             memory_bytes: self.core.memory_bytes() + self.recent.bytes(),
             expiry_late_ms: self.expiry_late_ms,
             filled,
+            unsettled: self.core.unsettled().collect(),
         })
     }
 }

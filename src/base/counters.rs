@@ -95,6 +95,12 @@ counters! {
     EntriesStale => "entries_stale",
     /// Entries refused because their clock ran too far ahead.
     EntriesFarFuture => "entries_refused_far_future",
+    /// Entries refused or dropped because they had been deleted so long ago that everybody has forgotten.
+    EntriesOutlived => "entries_outlived",
+    /// Partitions of which this node found out that every replica has all there was up to some moment.
+    PartitionsSettled => "partitions_settled",
+    /// Tombstones dropped because every replica had them.
+    TombstonesCollected => "tombstones_collected",
     /// Entries queued for replicas.
     EntriesSent => "replication_entries",
     /// Entries dropped because a replica's outbox was full or its link down.

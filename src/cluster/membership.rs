@@ -377,6 +377,11 @@ impl Membership {
         me.state = MemberState::Joined;
         me.ended_epoch = 0;
         me.held = known.map_or_else(Held::default, |known| known.held);
+        if known.is_some_and(Member::is_tombstone) && me.held.incarnation == me.incarnation {
+            // The others have gone on without it: what it held before is not all there is any more.
+            let held_revision = me.held.held_revision + 1;
+            me.held = Held { held_revision, partitions: PartitionSet::EMPTY, founding: 0, ..me.held };
+        }
         me.revision = known.map_or(1, |known| known.revision);
         if known == Some(&me) {
             return Ok(false);

@@ -3,6 +3,7 @@
 
 mod assignment;
 mod balance;
+pub mod forget;
 pub mod gossip;
 pub mod link;
 pub mod membership;
@@ -11,6 +12,7 @@ pub mod partition_set;
 pub mod placement;
 pub mod pubsub;
 pub mod ring;
+pub mod settle;
 pub mod slots;
 #[cfg(test)]
 pub(crate) mod specimen;

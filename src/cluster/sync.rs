@@ -10,6 +10,7 @@ use crate::base::hlc::UnixMs;
 use crate::base::slot::Partition;
 
 use super::partition_set::PartitionSet;
+use super::settle::{self, SETTLE_EVERY_MS};
 use super::view::{Liveness, PeerIx, View};
 
 #[cfg(test)]
@@ -34,6 +35,10 @@ pub struct Compared {
     pub differing: usize,
     /// Keys brought here that had been written longer ago than a replica may lag behind in ordinary life.
     pub pulled_old: usize,
+    /// Such keys that were brought there.
+    pub pushed_old: usize,
+    /// What is settled there is settled here now.
+    pub adopted: bool,
 }
 
 /// Something to do.
@@ -50,6 +55,12 @@ pub enum Step {
     },
     /// Drop the data of these partitions.
     Drop(PartitionSet),
+    /// Ask the other replicas of these partitions whether they may be settled.
+    Settle(PartitionSet),
+    /// What is here descends from another founding than what the others have.
+    Unsettle,
+    /// The others have gone on without this node, which was forgotten.
+    Lapse,
 }
 
 /// What is known of one pair of partition and peer since the pair came to be.
@@ -59,6 +70,18 @@ struct Pair {
     incarnation: u64,
     /// Compared, with nothing old missing here.
     clean: bool,
+    /// The mark of the route under which they were last found to have the same, but for what was under way; `None` if either may have missed
+    /// something since.
+    level: Option<u32>,
+}
+
+/// A comparison under way.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The mark of the route when it began.
+    mark: u32,
+    /// Nothing is known to have been missed since it began.
+    holds: bool,
 }
 
 /// The plan.
@@ -73,6 +96,14 @@ pub struct Planner {
     changed_ms: BTreeMap<Partition, UnixMs>,
     not_before_ms: BTreeMap<PeerIx, UnixMs>,
     busy: BTreeSet<PeerIx>,
+    asked: BTreeMap<(Partition, PeerIx), Asked>,
+    next_settle_ms: UnixMs,
+    /// What is here of these partitions descends from another founding than what their holders have.
+    foreign: PartitionSet,
+    bowed: bool,
+    /// How often this node was forgotten in its life.
+    lapses: u32,
+    lapsed: bool,
     next_round_ms: UnixMs,
     round: Option<Round>,
     last_round: Option<(UnixMs, usize)>,
@@ -98,6 +129,12 @@ impl Planner {
             changed_ms: BTreeMap::new(),
             not_before_ms: BTreeMap::new(),
             busy: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            next_settle_ms: now + SETTLE_EVERY_MS,
+            foreign: PartitionSet::EMPTY,
+            bowed: false,
+            lapses: 0,
+            lapsed: false,
             next_round_ms: now + ROUND_EVERY_MS,
             round: None,
             last_round: None,
@@ -107,6 +144,11 @@ impl Planner {
     /// What this node holds, by its own knowledge.
     pub fn held(&self) -> PartitionSet {
         self.held
+    }
+
+    /// How often this node was forgotten, as far as the plan knows.
+    pub fn lapses(&self) -> u32 {
+        self.lapses
     }
 
     /// Time and divergent keys of the last completed round.
@@ -124,6 +166,7 @@ impl Planner {
         if view.seeds_met {
             self.seeds_met_ms.get_or_insert(now);
         }
+        self.lapse(view);
         self.bow_to_other_founding(view);
         let mut pairs = BTreeMap::new();
         for partition in Partition::all() {
@@ -133,10 +176,15 @@ impl Planner {
                 let Some(incarnation) = alive(view, peer) else { continue };
                 let known = self.pairs.get(&(partition, peer)).filter(|pair| pair.incarnation == incarnation).copied();
                 if known.is_none() {
-                    self.pending.entry(peer).or_insert(PartitionSet::EMPTY).insert(partition);
                     self.changed_ms.insert(partition, now);
                 }
-                pairs.insert((partition, peer), known.unwrap_or(Pair { incarnation, clean: false }));
+                // Another set of replicas: who was among them may have told some and not others of what it wrote.
+                if known.is_none_or(|pair| pair.level.is_some_and(|mark| mark != route.mark)) {
+                    self.pending.entry(peer).or_insert(PartitionSet::EMPTY).insert(partition);
+                }
+                let level = known.and_then(|pair| pair.level).filter(|mark| *mark == route.mark);
+                let clean = known.is_some_and(|pair| pair.clean);
+                pairs.insert((partition, peer), Pair { incarnation, clean, level });
             }
         }
         self.pairs = pairs;
@@ -162,7 +210,21 @@ impl Planner {
             if outweighed {
                 self.held = PartitionSet::EMPTY;
                 self.pairs.clear();
+                self.asked.clear();
+                self.foreign = PartitionSet::FULL;
+                self.bowed = true;
             }
+        }
+    }
+
+    /// A node that was forgotten holds nothing any more, as if it had started anew.
+    fn lapse(&mut self, view: &View) {
+        if view.lapses > self.lapses {
+            self.lapses = view.lapses;
+            self.held = PartitionSet::EMPTY;
+            self.pairs.clear();
+            self.asked.clear();
+            self.lapsed = true;
         }
     }
 
@@ -170,12 +232,25 @@ impl Planner {
     pub fn diverged(&mut self, peer: PeerIx, partitions: &PartitionSet) {
         let pending = self.pending.entry(peer).or_insert(PartitionSet::EMPTY);
         *pending = pending.union(partitions);
+        for partition in partitions.iter() {
+            if let Some(pair) = self.pairs.get_mut(&(partition, peer)) {
+                pair.level = None;
+            }
+            if let Some(asked) = self.asked.get_mut(&(partition, peer)) {
+                asked.holds = false;
+            }
+        }
     }
 
     /// One partition has been compared.
     pub fn compared(&mut self, peer: PeerIx, partition: Partition, came_to: Compared) {
+        if came_to.adopted {
+            self.foreign.remove(partition);
+        }
+        let asked = self.asked.remove(&(partition, peer)).filter(|asked| asked.holds);
         if let Some(pair) = self.pairs.get_mut(&(partition, peer)) {
             pair.clean = came_to.pulled_old == 0;
+            pair.level = asked.filter(|_| pair.clean && came_to.pushed_old == 0).map(|asked| asked.mark);
             if !pair.clean {
                 self.pending.entry(peer).or_insert(PartitionSet::EMPTY).insert(partition);
             }
@@ -191,17 +266,46 @@ impl Planner {
     /// A session is over; `left` of its partitions could not be compared.
     pub fn session_over(&mut self, peer: PeerIx, left: &PartitionSet, now: UnixMs) {
         self.busy.remove(&peer);
+        self.asked.retain(|(_, asked), _| *asked != peer);
         if !left.is_empty() {
             self.diverged(peer, left);
             self.not_before_ms.insert(peer, now + RETRY_MS);
         }
     }
 
-    /// What to do now, at most one thing per peer at a time; `filled` are the partitions that hold any data here.
-    pub fn steps(&mut self, view: &View, filled: &PartitionSet, now: UnixMs) -> Vec<Step> {
+    /// Partitions of which what is here descends from another founding than what their holders have, who may never have had it.
+    pub fn foreign(&self) -> PartitionSet {
+        self.foreign
+    }
+
+    /// Whether all that this node has of a partition is, or is on its way, to every other replica by the route of this mark.
+    pub fn is_level(&self, view: &View, partition: Partition, mark: u32) -> bool {
+        let level = |peer: PeerIx| {
+            self.pairs.get(&(partition, peer)).is_some_and(|pair| pair.level == Some(mark))
+                && !self.pending.get(&peer).is_some_and(|pending| pending.contains(partition))
+        };
+        let route = settle::route(view, partition).filter(|route| route.mark == mark);
+        route.is_some_and(|route| settle::others(view, route).all(level))
+    }
+
+    /// What to do now, at most one thing per peer at a time; `filled` are the partitions that hold any data here, `unsettled` those that were
+    /// written to since they were settled.
+    pub fn steps(
+        &mut self,
+        view: &View,
+        (filled, unsettled): (&PartitionSet, &PartitionSet),
+        now: UnixMs,
+    ) -> Vec<Step> {
         let mut steps = Vec::new();
+        if std::mem::take(&mut self.bowed) {
+            steps.push(Step::Unsettle);
+        }
+        if std::mem::take(&mut self.lapsed) {
+            steps.push(Step::Lapse);
+        }
         self.claim(view, now, &mut steps);
         self.give_back(view, filled, now, &mut steps);
+        self.settle(view, unsettled, now, &mut steps);
         self.begin_round(view, now);
         for (peer, pending) in &mut self.pending {
             let waits = self.not_before_ms.get(peer).is_some_and(|at| *at > now) || self.busy.contains(peer);
@@ -212,10 +316,28 @@ impl Planner {
             if !chosen.is_empty() {
                 *pending = pending.difference(&chosen);
                 self.busy.insert(*peer);
+                for partition in chosen.iter() {
+                    let asked = Asked { mark: view.route(partition).mark, holds: true };
+                    self.asked.insert((partition, *peer), asked);
+                }
                 steps.push(Step::Compare(*peer, chosen));
             }
         }
         steps
+    }
+
+    /// Asks, when it is time, about what this node can vouch for itself.
+    fn settle(&mut self, view: &View, unsettled: &PartitionSet, now: UnixMs, steps: &mut Vec<Step>) {
+        if now < self.next_settle_ms {
+            return;
+        }
+        // All by their own clocks in the same turn, or nearly: whose turn it is should be one's.
+        self.next_settle_ms = (now / SETTLE_EVERY_MS + 1) * SETTLE_EVERY_MS;
+        let mine = settle::mine(view, unsettled, now);
+        let level: PartitionSet = mine.iter().filter(|p| self.is_level(view, *p, view.route(*p).mark)).collect();
+        if !level.is_empty() {
+            steps.push(Step::Settle(level));
+        }
     }
 
     /// Claims what has been compared with everybody who might have something of it.
@@ -275,7 +397,7 @@ impl Planner {
                 }
                 for owner in unclean {
                     let incarnation = alive(view, owner).unwrap_or_default();
-                    self.pairs.entry((partition, owner)).or_insert(Pair { incarnation, clean: false });
+                    self.pairs.entry((partition, owner)).or_insert(Pair { incarnation, clean: false, level: None });
                     self.pending.entry(owner).or_insert(PartitionSet::EMPTY).insert(partition);
                 }
             }

@@ -127,6 +127,8 @@ pub struct View {
     pub me: PeerIx,
     /// Whether this node has heard most of the seeds it was given.
     pub seeds_met: bool,
+    /// How often this node was forgotten in its life. What it held before that counts for nothing.
+    pub lapses: u32,
     peers: BTreeMap<PeerIx, Peer>,
     routes: Box<[Route]>,
     /// The ring behind it.
@@ -244,7 +246,7 @@ impl Cartographer {
                 peer.partitions += 1;
             }
         }
-        View { epoch: membership.epoch(), me: PeerIx(0), seeds_met: false, peers, routes, ring }
+        View { epoch: membership.epoch(), me: PeerIx(0), seeds_met: false, lapses: 0, peers, routes, ring }
     }
 }
 

@@ -92,6 +92,7 @@ impl Store {
     /// Gives a partition up: it belongs to others now. Nothing is remembered of it, the floor included.
     pub fn drop_partition(&mut self, partition: Partition) {
         self.table_mut(partition).floor = Version::ZERO;
+        self.unsettle(partition);
         self.give_up(partition);
     }
 
@@ -105,12 +106,6 @@ impl Store {
                 self.dying.push(segment);
             }
         }
-    }
-
-    /// Drops the partition's tombstones of versions up to `up_to`; how many. The caller knows that every replica has them.
-    pub fn collect_tombstones(&mut self, partition: Partition, up_to: Version) -> usize {
-        let index = self.index(partition);
-        self.tables[index].collect(up_to, &mut self.tally)
     }
 
     /// Changes the budget (0 for no limit) and what happens at it. A smaller one is come down to by turns: no write has to wait for all
@@ -146,8 +141,9 @@ impl Store {
         self.watched.turn(now);
         let unbuilt = self.build_digests();
         let shrinks = self.shrink();
+        let collects = self.collect();
         let mut turn = self.sweep(now);
-        if unbuilt || shrinks || !self.dying.is_empty() {
+        if unbuilt || shrinks || collects || !self.dying.is_empty() {
             let soon = now + TURN_PAUSE_MS;
             turn.next = Some(turn.next.map_or(soon, |next| next.min(soon)));
         }
@@ -185,10 +181,8 @@ impl Store {
     pub(super) fn expire(&mut self, table: usize, key: Key<'_>) {
         self.counters.inc(Counter::Expired);
         self.notices.note(Classes::EXPIRED, "expired", key.bytes);
-        match self.tables[table].version(key) {
-            Some(version) if self.replicated => self.tables[table].bury(key, version, &mut self.tally),
-            _ => self.tables[table].forget(key, &mut self.tally),
-        }
+        let version = self.tables[table].version(key).unwrap_or(Version::ZERO);
+        self.end(table, key, version);
     }
 
     /// Sweeps the segments that are due, in turn, until enough keys were looked at.

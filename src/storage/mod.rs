@@ -12,8 +12,10 @@ mod lcs;
 mod lease;
 mod notice;
 mod packed;
+mod pages;
 mod recent;
 mod segment;
+mod settle;
 mod size;
 mod store;
 mod table;
@@ -26,8 +28,9 @@ pub use digest::{LEAVES, PartitionDigest};
 pub use lcs::{Lcs, Match};
 pub use lease::{Leased, Leases, stamps_below};
 pub use notice::Notice;
+pub use pages::{KeyPage, LeafPage};
 pub use recent::RecentRequests;
-pub use store::{Applied, KeyPage, LeafPage, Store, StoreConfig};
+pub use store::{Applied, Store, StoreConfig};
 pub use table::position;
 
 #[cfg(test)]

@@ -252,9 +252,12 @@ impl Segment {
         expired
     }
 
-    /// Removes the tombstones of versions up to `up_to`, and hands them over.
-    pub(super) fn collect(&mut self, up_to: Version) -> Vec<Packed> {
-        let collected = self.buried.extract(usize::MAX, Slot::is_full, |tombstone| tombstone.version() <= up_to);
+    /// Removes up to `limit` tombstones of versions up to `up_to`, and hands them over.
+    pub(super) fn collect(&mut self, up_to: Version, limit: usize) -> Vec<Packed> {
+        if self.buried.is_empty() {
+            return Vec::new();
+        }
+        let collected = self.buried.extract(limit, Slot::is_full, |tombstone| tombstone.version() <= up_to);
         self.tally.buried_bytes -= collected.iter().map(|tombstone| tombstone.get().memory()).sum::<usize>();
         self.buried.fit(&self.hash);
         collected

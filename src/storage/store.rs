@@ -3,18 +3,16 @@
 
 use bytes::Bytes;
 
-use super::digest::{LEAVES, PartitionDigest, leaf_range};
 use super::entries::{Key, KeyHash};
 use super::eviction::{Evictor, Place, UseClock};
 use super::execute::Hand;
 use super::notice::Notices;
 use super::packed::{ContentBody, PackedRef, Value};
 use super::segment::{Segment, Tally};
-use super::table::{Table, place_of, position_of};
+use super::table::Table;
 use super::watched::Watched;
 use crate::base::counters::{Counter, Counters};
 use crate::base::entry::{Body, BodyRef, Entry, EntryRef};
-use crate::base::glob;
 use crate::base::hlc::{Hlc, UnixMs, Version};
 use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::base::notify::Classes;
@@ -50,27 +48,6 @@ pub enum Applied {
     /// Its version lies too far ahead of this node's clock. Nothing was changed.
     FarFuture,
 }
-
-/// A page of keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPage {
-    /// Those that match.
-    pub keys: Vec<Bytes>,
-    /// Where the next page starts, below 2^48; `None` when this was the last.
-    pub next: Option<u64>,
-}
-
-/// A page of a leaf's keys and versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeafPage {
-    /// Keys (live, expired or deleted) with their versions, in an order that all nodes share.
-    pub versions: Vec<(Bytes, Version)>,
-    /// Where the next page starts; `None` when this was the last.
-    pub next: Option<u64>,
-}
-
-/// Fewest keys a scan page looks at: a page costs a walk over a segment, whatever it returns.
-const SCAN_KEYS_MIN: usize = 128;
 
 /// See the file's head.
 pub struct Store {
@@ -149,7 +126,7 @@ impl Store {
         (self.index(Partition::of(key)), self.hash.of(key))
     }
 
-    fn table(&self, partition: Partition) -> &Table {
+    pub(super) fn table(&self, partition: Partition) -> &Table {
         &self.tables[self.index(partition)]
     }
 
@@ -214,6 +191,15 @@ impl Store {
         }
     }
 
+    /// What `key` held is dead by `version`, which is remembered for as long as somebody may not know.
+    pub(super) fn end(&mut self, table: usize, key: Key<'_>, version: Version) {
+        if self.replicated && version > self.tables[table].settled.up_to {
+            self.tables[table].bury(key, version, &mut self.tally);
+        } else {
+            self.tables[table].forget(key, &mut self.tally);
+        }
+    }
+
     /// Stores a value as this node's own write.
     pub(super) fn write(
         &mut self,
@@ -249,8 +235,17 @@ impl Store {
     }
 
     /// Merges an entry from a replica; a large value is shared, not copied. Never refused for memory: with eviction something else goes, without
-    /// it the caller minds the budget.
+    /// it the caller minds the budget. What comes so late that it must have been deleted meanwhile is refused as stale ([`Store::settle`]).
     pub fn apply(&mut self, key: &[u8], entry: &Entry, now: UnixMs) -> Applied {
+        self.merge(key, entry, true, now)
+    }
+
+    /// As [`Store::apply`], of what is known to be what the key holds, however old.
+    pub fn restore(&mut self, key: &[u8], entry: &Entry, now: UnixMs) -> Applied {
+        self.merge(key, entry, false, now)
+    }
+
+    fn merge(&mut self, key: &[u8], entry: &Entry, guarded: bool, now: UnixMs) -> Applied {
         if self.hlc.observe(now, entry.version).is_err() {
             self.counters.inc(Counter::EntriesFarFuture);
             return Applied::FarFuture;
@@ -271,6 +266,12 @@ impl Store {
                     return Applied::Stale(present.version);
                 }
             }
+        } else if effective.body == BodyRef::Tombstone && entry.version <= self.tables[table].settled.up_to {
+            // Dead here as well, and nobody needs to be told.
+            return Applied::Same;
+        } else if guarded && entry.version <= self.tables[table].settled.guard {
+            self.counters.inc(Counter::EntriesOutlived);
+            return Applied::Stale(self.tables[table].settled.guard);
         }
         self.counters.inc(Counter::EntriesApplied);
         match &entry.body {
@@ -280,7 +281,11 @@ impl Store {
                 self.count_use(put.news);
                 self.stay_within_budget(table, key);
             }
-            Body::Live { .. } | Body::Tombstone => self.tables[table].bury(key, entry.version, &mut self.tally),
+            // Also while nobody else is known: whoever sent it is there.
+            Body::Live { .. } | Body::Tombstone if entry.version > self.tables[table].settled.up_to => {
+                self.tables[table].bury(key, entry.version, &mut self.tally);
+            }
+            Body::Live { .. } | Body::Tombstone => self.tables[table].forget(key, &mut self.tally),
         }
         Applied::Newer
     }
@@ -410,75 +415,6 @@ impl Store {
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    // ---- pages of keys ----
-
-    /// Keys of a partition from `position` on (0 starts) that match `pattern`, about `count` looked at. A key that is there from the first page
-    /// to the last is returned, whatever else comes and goes.
-    pub fn scan(
-        &self,
-        partition: Partition,
-        position: u64,
-        count: usize,
-        pattern: Option<&[u8]>,
-        now: UnixMs,
-    ) -> KeyPage {
-        let page = self.table(partition).page(place_of(position), u64::MAX, count.max(SCAN_KEYS_MIN));
-        let live = page.held.iter().filter(|held| held.live && !held.packed.expired(now));
-        let keys = live.map(|held| held.packed.key()).filter(|key| pattern.is_none_or(|p| glob::matches(p, key)));
-        KeyPage { keys: keys.map(Bytes::copy_from_slice).collect(), next: page.next.map(position_of) }
-    }
-
-    /// Appends every key of a partition that matches.
-    pub fn keys(&self, partition: Partition, pattern: &[u8], now: UnixMs, out: &mut Vec<Bytes>) {
-        for segment in self.table(partition).segments() {
-            let live = segment.iter().filter(|live| !live.expired(now)).map(PackedRef::key);
-            out.extend(live.filter(|key| glob::matches(pattern, key)).map(Bytes::copy_from_slice));
-        }
-    }
-
-    /// The live key of `among` that a random `draw` chooses, each with about the same chance; `None` when there is none.
-    pub fn random_key(&self, among: impl Fn(Partition) -> bool, draw: u64, now: UnixMs) -> Option<Bytes> {
-        let tables = self.partitions().filter(|p| among(*p)).map(|p| self.table(p));
-        let segments: Vec<&Segment> = tables.flat_map(Table::segments).filter(|s| s.len() > 0).collect();
-        let live: usize = segments.iter().map(|segment| segment.len()).sum();
-        let mut nth = (draw % (live as u64).max(1)) as usize;
-        let start = segments.iter().position(|segment| {
-            let here = nth < segment.len();
-            nth -= if here { 0 } else { segment.len() };
-            here
-        })?;
-        // On from there past what has expired, once around.
-        let around = segments[start..].iter().chain(&segments[..=start]);
-        let mut keys = around.flat_map(|segment| segment.iter()).skip(nth).filter(|live| !live.expired(now));
-        keys.next().map(|live| Bytes::copy_from_slice(live.key()))
-    }
-
-    // ---- synchronisation ----
-
-    /// The digest of a partition; built on the first call after [`Store::set_replicated`], kept up to date from then on.
-    pub fn partition_digest(&mut self, partition: Partition) -> PartitionDigest {
-        let table = self.table_mut(partition);
-        let floor = table.floor;
-        table.digest().root(floor)
-    }
-
-    /// The digests of a partition's leaves.
-    pub fn leaf_digests(&mut self, partition: Partition) -> [u64; LEAVES] {
-        *self.table_mut(partition).digest().leaves()
-    }
-
-    /// Keys and versions of a leaf from `from` on (0 starts), up to `limit`, tombstones and expired values included.
-    ///
-    /// # Panics
-    /// If `leaf` is not below [`LEAVES`], or `limit` is 0.
-    pub fn leaf_versions(&self, partition: Partition, leaf: usize, from: u64, limit: usize) -> LeafPage {
-        assert!(leaf < LEAVES && limit > 0, "leaves and pages are bounded");
-        let (first, last) = leaf_range(leaf);
-        let page = self.table(partition).page(first.max(place_of(from)), last, limit);
-        let versions = page.held.iter().map(|held| (Bytes::copy_from_slice(held.packed.key()), held.packed.version()));
-        LeafPage { versions: versions.collect(), next: page.next.filter(|next| *next <= last).map(position_of) }
     }
 }
 

@@ -29,6 +29,21 @@ pub(super) struct Table {
     digest: Option<Box<Digest>>,
     /// Everything at or below is dead, and ignored when it comes late.
     pub(super) floor: Version,
+    /// See [`Settled`].
+    pub(super) settled: Settled,
+}
+
+/// How far a partition's past is closed: what all its replicas have, and what they may forget of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// Every replica has all that was written up to here. What is dead up to here need not be remembered.
+    pub(super) up_to: Version,
+    /// What is not here up to here is dead, and refused when it comes late: `up_to`, or what it is about to become.
+    pub(super) guard: Version,
+    /// The newest that was ever written here.
+    pub(super) newest: Version,
+    /// Tombstones up to `up_to` wait to be dropped.
+    pub(super) collects: bool,
 }
 
 /// A key of a page and what is under it.
@@ -70,6 +85,7 @@ impl Table {
             hash: hash.clone(),
             digest: None,
             floor: Version::ZERO,
+            settled: Settled::default(),
         }
     }
 
@@ -173,6 +189,7 @@ impl Table {
         let (segment, place) = self.find(key);
         let put = self.change(segment, tally, |s| s.put(key, used, body, stamp));
         self.note(place, put.old, Some(put.version));
+        self.written(put.version);
         self.split_if_large(segment, key, tally);
         put
     }
@@ -183,6 +200,7 @@ impl Table {
         let Some(old) = self.segments[segment].peek(key).map(PackedRef::version) else { return };
         self.change(segment, tally, |s| s.restamp(key, version, deadline));
         self.note(place, Some(old), Some(version));
+        self.written(version);
     }
 
     /// Puts a tombstone in the place of whatever `key` held.
@@ -190,7 +208,12 @@ impl Table {
         let (segment, place) = self.find(key);
         let old = self.change(segment, tally, |s| s.bury(key, version));
         self.note(place, old, Some(version));
+        self.written(version);
         self.split_if_large(segment, key, tally);
+    }
+
+    fn written(&mut self, version: Version) {
+        self.settled.newest = self.settled.newest.max(version);
     }
 
     /// Drops whatever `key` held.
@@ -209,8 +232,8 @@ impl Table {
         }
     }
 
-    /// Removes up to `limit` of what has expired in a segment, as tombstones if `keep`; `late` is told which, and by how many ms. How
-    /// many.
+    /// Removes up to `limit` of what has expired in a segment; `late` is told which, and by how many ms. If `keep`, what others may not have
+    /// yet leaves a tombstone. How many.
     pub(super) fn sweep(
         &mut self,
         segment: usize,
@@ -222,7 +245,7 @@ impl Table {
         for packed in &expired {
             let entry = packed.get();
             late(entry.key(), entry.deadline().map_or(0, |deadline| now - deadline));
-            if keep {
+            if keep && entry.version() > self.settled.up_to {
                 let key = self.hash.of(entry.key());
                 self.change(segment, tally, |s| s.bury(key, entry.version()));
             } else {
@@ -232,16 +255,21 @@ impl Table {
         expired.len()
     }
 
-    /// Drops tombstones of versions up to `up_to`; how many.
-    pub(super) fn collect(&mut self, up_to: Version, tally: &mut Tally) -> usize {
+    /// Drops up to `limit` of the tombstones that are settled; how many.
+    pub(super) fn collect(&mut self, limit: usize, tally: &mut Tally) -> usize {
+        let up_to = self.settled.up_to;
         let mut collected = 0;
         for segment in 0..self.segments.len() {
-            let tombstones = self.change(segment, tally, |s| s.collect(up_to));
+            let tombstones = self.change(segment, tally, |s| s.collect(up_to, limit - collected));
             collected += tombstones.len();
             for tombstone in &tombstones {
                 self.forget_in_digest(tombstone.get());
             }
+            if collected == limit {
+                return collected;
+            }
         }
+        self.settled.collects = false;
         collected
     }
 

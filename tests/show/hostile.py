@@ -15,7 +15,7 @@ from cluster import Node
 from resp import Connection, command
 from stage import mib, say
 
-PREFACE = b"\xf5TRL\x01"
+PREFACE = b"\xf5TRL\x02"
 HELLO = b"\x00\x07trellis\x00"
 
 

@@ -29,6 +29,7 @@ use super::super::local::Gone;
 use super::super::ring::Exchange;
 use super::super::router::PeerBatch;
 use super::super::store::{self, Held, Merge, Merged, Question, Record};
+use super::super::sync::{Settle, Settles};
 use super::answers::{Answers, Work};
 use super::{Door, Entry, direct, execute, fit, pubsub};
 
@@ -300,8 +301,35 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
         Ask::Interest(_) | Ask::Publish(_) | Ask::Channels { .. } | Ask::Subscribers { .. } => {
             pubsub::answer(door, entry, ask, payload, &reply).await;
         }
+        Ask::Settles { .. } | Ask::Settle { .. } => settle(door, ask, &reply).await,
         about_keys => about(door, about_keys, payload, &reply).await,
     }
+}
+
+/// Questions and notices about partitions whose past is to be closed.
+async fn settle(door: &Door, ask: Ask<'_>, reply: &impl Fn(Answer<'_>)) {
+    let sync = &door.handles.sync;
+    match ask {
+        Ask::Settles { partitions, routes, up_to } => {
+            let Some(partitions) = marked(partitions, &routes) else { return reply(NOT_PARTITIONS) };
+            match sync.send(Settles { partitions, up_to }).await {
+                Ok(settles) => reply(Answer::Partitions(&settles.to_bytes())),
+                Err(_) => reply(Answer::Failed(STOPPING)),
+            }
+        }
+        Ask::Settle { partitions, routes, up_to } => {
+            let Some(partitions) = marked(partitions, &routes) else { return reply(NOT_PARTITIONS) };
+            sync.do_send(Settle { partitions, up_to });
+            reply(Answer::Done);
+        }
+        _ => unreachable!("the caller sends these two here"),
+    }
+}
+
+/// Partitions with the marks of the routes to them; `None` if these are not as many.
+fn marked(bits: &[u8], routes: &[u32]) -> Option<Vec<(Partition, u32)>> {
+    let partitions = partitions(bits)?;
+    (usize::from(partitions.count()) == routes.len()).then(|| partitions.iter().zip(routes.iter().copied()).collect())
 }
 
 /// Questions about many keys at once.

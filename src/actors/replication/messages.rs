@@ -1,5 +1,6 @@
 //! What a replication sender can be told and asked, and its answers. Plain data; what they do is in `replication`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +109,17 @@ pub struct AwaitReplicas {
     pub partitions: PartitionSet,
     /// Enough.
     pub replicas: usize,
+    /// Longest wait.
+    pub timeout: Duration,
+}
+
+/// Which of these peers have acknowledged all that was posted to them so far, once they have or it has taken too long? What others may have
+/// missed has been reported before the answer comes.
+#[derive(Message, Debug)]
+#[rtype(result = "BTreeSet<PeerIx>")]
+pub struct Drain {
+    /// Whom.
+    pub peers: BTreeSet<PeerIx>,
     /// Longest wait.
     pub timeout: Duration,
 }

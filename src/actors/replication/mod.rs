@@ -4,6 +4,7 @@
 //!
 //! Bounds: `OUTBOX_BYTES_MAX` and one batch per peer for entries, `CALLS_MAX` calls per peer.
 
+mod drain;
 mod link;
 mod messages;
 mod outlet;
@@ -380,31 +381,6 @@ impl Handler<CallPeer> for Replication {
                 Err(error) => Err(error),
             }
         })
-    }
-}
-
-impl Handler<AwaitReplicas> for Replication {
-    type Result = ResponseFuture<usize>;
-
-    fn handle(&mut self, wait: AwaitReplicas, _: &mut Self::Context) -> Self::Result {
-        // Per partition, whose acknowledgement of all that was posted so far would count.
-        let mut waits: BTreeMap<PeerIx, oneshot::Receiver<()>> = BTreeMap::new();
-        let mut routes: Vec<Vec<PeerIx>> = wait
-            .partitions
-            .iter()
-            .map(|partition| {
-                let route = self.view.route(partition);
-                route.replicas().filter(|p| *p != self.view.me && self.view.is_alive(*p)).collect()
-            })
-            .collect();
-        routes.sort_unstable();
-        routes.dedup();
-        for peer in routes.iter().flatten() {
-            // A peer that nothing was ever sent to has all of it.
-            let outlet = self.outlets.entry(*peer).or_insert_with(|| Outlet::new(self.outbox_bytes_max));
-            waits.entry(*peer).or_insert_with(|| outlet.drained());
-        }
-        Box::pin(outlet::count_drained(routes, waits, wait.replicas, self.clock.monotonic() + wait.timeout))
     }
 }
 

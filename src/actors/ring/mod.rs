@@ -18,10 +18,11 @@ use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
 use crate::base::id::NodeId;
+use crate::cluster::forget::may_forget;
 use crate::cluster::membership::{Member, MemberState, Membership};
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::ring::Ring;
-use crate::cluster::view::{Cartographer, Liveness, PeerIx, Sighting, View};
+use crate::cluster::view::{Cartographer, Liveness, Peer, PeerIx, Sighting, View};
 
 use super::clock::Clock;
 use super::replication::{Identity, ViewChanged};
@@ -70,6 +71,8 @@ pub struct Holds {
     pub partitions: PartitionSet,
     /// Where the data descends from.
     pub founding: u64,
+    /// How often this node had been forgotten when that was so.
+    pub lapses: u32,
 }
 
 /// Take a dead member out of the ring.
@@ -126,8 +129,19 @@ pub struct RingActor {
     digest: Option<Recipient<LocalDigest>>,
     pulling: BTreeSet<SocketAddr>,
     seeds_met: bool,
+    /// How often others have forgotten this node.
+    lapses: u32,
+    /// Lives of members that are down for too long and are waited for all the same.
+    held_back: BTreeSet<(NodeId, u64)>,
+    /// Lives of members that are down and have lost what they held.
+    gone: BTreeSet<(NodeId, u64)>,
     counters: Counters,
 }
+
+/// No process listens where this life of a member was.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct NobodyThere(NodeId, u64);
 
 /// What this node's membership hashes to; goes out with every datagram.
 #[derive(Message, Clone, Copy, Debug)]
@@ -172,6 +186,9 @@ impl RingActor {
             digest: None,
             pulling: BTreeSet::new(),
             seeds_met: false,
+            lapses: 0,
+            held_back: BTreeSet::new(),
+            gone: BTreeSet::new(),
             counters: Counters::default(),
         }
     }
@@ -204,6 +221,7 @@ impl RingActor {
         if known.is_some_and(|m| m.state == MemberState::Joined && m.incarnation == self.config.me.incarnation) {
             return;
         }
+        self.lapses += u32::from(known.is_some_and(Member::is_tombstone));
         match self.membership.join(self.config.me.clone()) {
             Ok(true) => tracing::info!("joined the ring again"),
             Ok(false) => {}
@@ -217,6 +235,7 @@ impl RingActor {
         }
         let mut view = self.cartographer.draw(&self.membership, self.ring.clone(), &self.sightings);
         view.seeds_met = self.seeds_met;
+        view.lapses = self.lapses;
         let view = Arc::new(view);
         self.view.store(view.clone());
         for subscriber in &self.subscribers {
@@ -249,7 +268,7 @@ impl RingActor {
 
     /// Forgets members that have been down for too long. One node does it, the first of the living, so that a rejoin is not met by several
     /// late verdicts.
-    fn forget_the_dead(&mut self) {
+    fn forget_the_dead(&mut self, ctx: &mut Context<Self>) {
         let Some(after) = self.config.forget_after else { return };
         let (view, now) = (self.view.load_full(), self.config.clock.monotonic());
         // A member that died before this node came was never seen to go down.
@@ -260,30 +279,57 @@ impl RingActor {
         if first != Some(&self.config.me.id) {
             return;
         }
-        let gone: Vec<NodeId> = self
-            .membership
-            .present()
-            .filter(|member| {
-                self.down_since.get(&member.id).is_some_and(|since| now.saturating_duration_since(*since) >= after)
-            })
-            .map(|member| member.id.clone())
-            .collect();
+        let long_down =
+            |id: &NodeId| self.down_since.get(id).is_some_and(|since| now.saturating_duration_since(*since) >= after);
+        let lost = self.gone.iter().filter_map(|(id, life)| {
+            view.find(id).filter(|(_, peer)| peer.member.incarnation == *life).map(|(ix, _)| ix)
+        });
+        let lost: BTreeSet<PeerIx> = lost.collect();
+        let (gone, waited_for): (Vec<_>, Vec<_>) =
+            view.others().filter(|(_, p)| long_down(&p.member.id)).partition(|(ix, _)| may_forget(&view, *ix, &lost));
+        let gone: Vec<NodeId> = gone.iter().map(|(_, peer)| peer.member.id.clone()).collect();
+        for (_, peer) in waited_for {
+            self.see_whether_gone(peer, ctx);
+        }
         for id in &gone {
             tracing::warn!(node = %id, "forgotten: down for too long");
             if self.membership.forget(id).is_err() {
                 tracing::error!(node = %id, "could not be forgotten");
             }
             self.down_since.remove(id);
+            self.held_back.retain(|(known, _)| known != id);
+            self.gone.retain(|(known, _)| known != id);
         }
         if !gone.is_empty() {
             self.publish(true);
         }
     }
 
+    /// Knocks where a member was that is waited for: if nobody listens there, what it held in memory is gone.
+    fn see_whether_gone(&mut self, peer: &Peer, ctx: &mut Context<Self>) {
+        let life = (peer.member.id.clone(), peer.member.incarnation);
+        if self.held_back.insert(life.clone()) {
+            tracing::warn!(node = %life.0, "not forgotten yet: it may be among the only ones to have what was acknowledged");
+        }
+        let Some(address) = peer.address else { return };
+        if self.gone.contains(&life) {
+            return;
+        }
+        let (net, me) = (self.config.identity.net, ctx.address());
+        actix::spawn(async move {
+            let knocked = net.connect(address, FORGET_EVERY).await;
+            if knocked.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+                me.do_send(NobodyThere(life.0, life.1));
+            }
+        });
+    }
+
     fn note_sighting(&mut self, id: NodeId, sighting: Option<Sighting>) {
         match sighting {
             Some(seen) if seen.liveness == Liveness::Alive => {
                 self.down_since.remove(&id);
+                self.held_back.retain(|(known, _)| *known != id);
+                self.gone.retain(|(known, _)| *known != id);
             }
             _ => {
                 self.down_since.entry(id.clone()).or_insert_with(|| self.config.clock.monotonic());
@@ -311,7 +357,7 @@ impl Actor for RingActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(super::MAILBOX);
         if self.config.forget_after.is_some() {
-            ctx.run_interval(FORGET_EVERY, |actor, _| actor.forget_the_dead());
+            ctx.run_interval(FORGET_EVERY, Self::forget_the_dead);
         }
     }
 }
@@ -384,6 +430,10 @@ impl Handler<Holds> for RingActor {
 
     fn handle(&mut self, holds: Holds, _: &mut Self::Context) {
         let me = &self.config.me;
+        if holds.lapses != self.lapses {
+            // Said before it was heard that what it held counts no more.
+            return;
+        }
         match self.membership.set_held(&me.id, me.incarnation, holds.partitions, holds.founding) {
             Ok(true) => self.publish(false),
             Ok(false) => {}
@@ -403,6 +453,17 @@ impl Handler<Forget> for RingActor {
             return Err(format!("`{id}` is alive; stop it first"));
         }
         self.membership.forget(&id).map_err(|refused| refused.to_string()).map(|_| self.publish(true))
+    }
+}
+
+impl Handler<NobodyThere> for RingActor {
+    type Result = ();
+
+    fn handle(&mut self, NobodyThere(id, incarnation): NobodyThere, _: &mut Self::Context) {
+        let is_alive = self.sightings.get(&id).is_some_and(|seen| seen.liveness == Liveness::Alive);
+        if !is_alive && self.membership.member(&id).is_some() {
+            self.gone.insert((id, incarnation));
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::base::outcome::Outcome;
 use crate::base::reply::{ReplyKind, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
+use crate::cluster::settle::News;
 use crate::protocol::native::{Counted, LeafPosition, PartitionDigest, Refusal};
 use crate::protocol::resp::encode::ReplyBuf;
 
@@ -81,7 +82,7 @@ pub struct Executed {
     pub late: bool,
 }
 
-/// What a peer sent for this store to merge.
+/// What is sent to this store to merge.
 #[derive(Debug)]
 pub enum Record {
     /// A key's entry.
@@ -94,6 +95,13 @@ pub enum Record {
         answered: Option<Box<(RequestId, ReplyKind, Bytes)>>,
         /// What it rests on, if its acknowledgement counts.
         counted: Option<Counted>,
+    },
+    /// What a key is known to hold, however old: whoever has it is complete.
+    Known {
+        /// The key.
+        key: Bytes,
+        /// What it holds.
+        entry: Entry,
     },
     /// Everything in the partition up to this version is gone.
     Floor {
@@ -303,6 +311,46 @@ pub struct VersionsPage {
 #[rtype(result = "()")]
 pub struct Drop(pub PartitionSet);
 
+/// Stamp nothing at or below this any more; false if it lies too far ahead.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "bool")]
+pub struct StampsAbove(pub Version);
+
+/// Every replica of these partitions has all there was up to here.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Settle {
+    /// Which.
+    pub partitions: PartitionSet,
+    /// Up to here.
+    pub up_to: Version,
+}
+
+/// This partition is about to be settled up to here by taking over what another replica has.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Guard(pub Partition, pub Version);
+
+/// What is here descends from another founding than what others have: nothing of it is settled with them.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Unsettle;
+
+/// The others have gone on without this node, so that what it has and they have not is dead.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Lapse;
+
+/// Replicas that have all there is lack these keys, which have these versions here: forget them, or write them anew.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct Outlive {
+    /// Keys and versions.
+    pub keys: Vec<(Bytes, Version)>,
+    /// Which of them the others cannot have had.
+    pub news: News,
+}
+
 /// Keep to another budget from now on.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
@@ -335,6 +383,8 @@ pub struct StoreStats {
     pub expiry_late_ms: u64,
     /// Partitions that hold anything, if only tombstones.
     pub filled: PartitionSet,
+    /// Partitions that were written to since they were settled.
+    pub unsettled: PartitionSet,
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl World {
 
     fn turn(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        let steps = node.planner.steps(&node.view, &node.filled(), self.now);
+        let steps = node.planner.steps(&node.view, (&node.filled(), &PartitionSet::EMPTY), self.now);
         for step in steps {
             match step {
                 Step::Claim { partitions, founding } if self.nodes[n].up => {
@@ -119,7 +119,7 @@ impl World {
                     let incarnation = self.membership.member(&me).unwrap().incarnation;
                     self.membership.set_held(&me, incarnation, partitions, founding).unwrap();
                 }
-                Step::Claim { .. } => {}
+                Step::Claim { .. } | Step::Settle(_) | Step::Unsettle | Step::Lapse => {}
                 Step::Drop(partitions) => self.drop_data(n, &partitions),
                 Step::Compare(peer, partitions) => self.compare(n, peer, &partitions),
             }
@@ -152,6 +152,8 @@ impl World {
             let came_to = Compared {
                 differing: ours.symmetric_difference(&theirs).count(),
                 pulled_old: theirs.difference(&ours).filter(old).count(),
+                pushed_old: ours.difference(&theirs).filter(old).count(),
+                adopted: false,
             };
             let both: BTreeSet<_> = ours.union(&theirs).copied().collect();
             if !both.is_empty() {
@@ -341,7 +343,7 @@ fn what_could_not_be_compared_is_tried_again_after_a_pause() {
     world.look(1);
     let (now, node) = (world.now, &mut world.nodes[1]);
     let compare = |node: &mut Node, now| {
-        let steps = node.planner.steps(&node.view, &PartitionSet::EMPTY, now);
+        let steps = node.planner.steps(&node.view, (&PartitionSet::EMPTY, &PartitionSet::EMPTY), now);
         steps.into_iter().find_map(|step| if let Step::Compare(peer, set) = step { Some((peer, set)) } else { None })
     };
     let (peer, first) = compare(node, now).unwrap();

@@ -223,6 +223,21 @@ fn asks() -> Vec<Pin> {
     ]
 }
 
+fn asks_of_repair() -> Vec<Pin> {
+    vec![
+        ask(
+            "Ask::Settles",
+            Ask::Settles { partitions: &[1, 0x80], routes: vec![300, 1], up_to: VERSION_OF_7 },
+            "0e 00 00 00 07 01 14 02 01 80 02 ac 02 01 80 80 1c 09",
+        ),
+        ask(
+            "Ask::Settle",
+            Ask::Settle { partitions: &[1], routes: vec![300], up_to: VERSION_OF_7 },
+            "0c 00 00 00 07 01 15 01 01 01 ac 02 80 80 1c 09",
+        ),
+    ]
+}
+
 fn wanted() -> Wanted<'static> {
     Wanted {
         node: "n1",
@@ -263,8 +278,8 @@ fn answers() -> Vec<Pin> {
         answer("Answer::Done", Answer::Done, "03 00 00 00 08 01 06"),
         answer(
             "Answer::Digests",
-            Answer::Digests(vec![PartitionDigest { digest: 255, floor: VERSION_OF_7 }]),
-            "0a 00 00 00 08 01 07 01 ff 01 80 80 1c 09",
+            Answer::Digests(vec![PartitionDigest { digest: 255, floor: VERSION_OF_7, settled: Version::ZERO }]),
+            "0c 00 00 00 08 01 07 01 ff 01 80 80 1c 09 00 00",
         ),
         answer("Answer::Leaves", Answer::Leaves(vec![0, 255]), "07 00 00 00 08 01 08 02 00 ff 01"),
         answer(
@@ -301,6 +316,7 @@ fn answers() -> Vec<Pin> {
         ),
         answer("Answer::Counts", Answer::Counts(vec![0, 300]), "07 00 00 00 08 01 0f 02 00 ac 02"),
         answer("Answer::Names", Answer::Names(vec![Key(b"a")]), "06 00 00 00 08 01 10 01 01 61"),
+        answer("Answer::Partitions", Answer::Partitions(&[1, 0x80]), "06 00 00 00 08 01 11 02 01 80"),
     ]
 }
 
@@ -388,7 +404,7 @@ fn frames_keep_their_bytes() {
 
 #[test]
 fn questions_keep_their_bytes() {
-    check(&asks(), ASKS);
+    check(&asks().into_iter().chain(asks_of_repair()).collect::<Vec<_>>(), ASKS);
 }
 
 #[test]
@@ -440,9 +456,10 @@ fn documented() -> BTreeSet<(usize, String, String)> {
 
 #[test]
 fn the_document_shows_these_bytes_and_no_others() {
-    let families: [fn() -> Vec<Pin>; 22] = [
+    let families: [fn() -> Vec<Pin>; 23] = [
         messages,
         asks,
+        asks_of_repair,
         answers,
         records,
         holdings,

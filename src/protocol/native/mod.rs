@@ -8,9 +8,11 @@ pub mod frame;
 #[cfg(test)]
 mod golden;
 mod greeting;
+mod partition;
 mod pubsub;
 
 pub use greeting::{Hello, PeerHello, Welcome};
+pub use partition::{LeafPosition, Page, PartitionDigest};
 pub use pubsub::{Published, Wanted};
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +28,7 @@ use crate::base::reply::{ReplyKind, Wire};
 /// First bytes of a native connection; the first of them starts no RESP command, the last is the protocol version.
 pub const PREFACE: [u8; 5] = [0xF5, b'T', b'R', b'L', VERSION];
 /// Raised whenever a frame changes other than by appending a variant.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// How the reason of a `Refused` begins when the names of the clusters differ. For people.
 pub const OTHER_CLUSTER: &str = "another cluster name";
@@ -325,6 +327,26 @@ pub enum Ask<'a> {
         #[serde(borrow)]
         names: Vec<Key<'a>>,
     },
+    /// In which of these partitions does every replica have all that you have up to this version, below which you stamp nothing any more?
+    Settles {
+        /// A bit each.
+        #[serde(borrow, with = "serde_bytes")]
+        partitions: &'a [u8],
+        /// The mark of the asker's route to each, in order.
+        routes: Vec<u32>,
+        /// Up to here.
+        up_to: Version,
+    },
+    /// All replicas of these partitions have said so: take them for settled.
+    Settle {
+        /// A bit each.
+        #[serde(borrow, with = "serde_bytes")]
+        partitions: &'a [u8],
+        /// The mark of the asker's route to each, in order.
+        routes: Vec<u32>,
+        /// Up to here.
+        up_to: Version,
+    },
 }
 
 /// A key of a survey.
@@ -399,6 +421,8 @@ pub enum Answer<'a> {
     Counts(Vec<u64>),
     /// Names that clients subscribed to.
     Names(#[serde(borrow)] Vec<Key<'a>>),
+    /// Partitions, a bit each.
+    Partitions(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
 }
 
 /// Whom to ask for each partition, and what else a client has to know, as the answering node sees it.
@@ -435,36 +459,6 @@ pub enum Holding<'a> {
     },
     /// No answer: the sender's owners and holders of the partition are not the receiver's.
     OtherRoute,
-}
-
-/// A page of one partition's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page<'a> {
-    /// Partition number.
-    pub partition: u16,
-    /// In order of position.
-    #[serde(borrow)]
-    pub keys: Vec<Key<'a>>,
-    /// Where to go on, if there is more.
-    pub next: Option<u64>,
-}
-
-/// A place in the walk over a partition's leaves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LeafPosition {
-    /// Leaf number.
-    pub leaf: u16,
-    /// Position in it.
-    pub position: u64,
-}
-
-/// What replicas of a partition compare first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionDigest {
-    /// Over keys and versions.
-    pub digest: u64,
-    /// Everything up to here was flushed.
-    pub floor: Version,
 }
 
 /// A key among others: bytes that postcard does not take for a list of numbers.

@@ -162,8 +162,11 @@ fn tombstones_are_kept_only_while_others_may_hold_copies() {
     let version = told.unwrap().version;
     let p = Partition::of(b"k");
     let older = Version { time: version.time - 1, ..version };
-    assert_eq!(store.collect_tombstones(p, older), 0);
-    assert_eq!(store.collect_tombstones(p, version), 1);
+    store.settle(p, older, T0);
+    store.turn(T0);
+    assert_eq!(store.tombstones(), 1);
+    store.settle(p, version, T0);
+    store.turn(T0);
     assert_eq!((store.tombstones(), store.memory_bytes()), (0, 0));
 }
 
@@ -198,7 +201,7 @@ fn leaf_pages_list_every_key_of_a_partition_once() {
     for leaf in 0..LEAVES {
         let mut from = 0;
         loop {
-            let page = store.leaf_versions(p, leaf, from, 7);
+            let page = store.leaf_versions(p, leaf, from, 7, T0);
             assert!(page.versions.iter().all(|(key, _)| leaf_of(place(key)) == leaf));
             seen.extend(page.versions.into_iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()));
             let Some(next) = page.next else { break };

@@ -1,0 +1,223 @@
+//! Brings replicas together: carries out what `cluster::sync` plans. Never decides what to compare, and leaves comparing to `session`.
+//! Exercised by the simulation.
+//!
+//! Bound: one session per peer at a time.
+
+mod session;
+mod settle;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use crate::base::counters::Counters;
+use crate::base::slot::Partition;
+use crate::cluster::partition_set::PartitionSet;
+use crate::cluster::sync::{Compared, Planner, Step};
+use crate::cluster::view::{PeerIx, View};
+
+use self::session::Session;
+pub use self::settle::{Settle, Settles};
+use super::clock::Clock;
+use super::live::Live;
+use super::local::Local;
+use super::replication::{Diverged, Replication, ViewChanged};
+use super::ring::{Holds, RingActor};
+use super::store;
+
+/// How often the plan is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Which partitions hold anything is asked this often.
+const FILLED_EVERY_LOOKS: u32 = 20;
+
+/// How repair stands.
+#[derive(Message, Debug)]
+#[rtype(result = "SyncStats")]
+pub struct AskStats;
+
+/// The answer to [`AskStats`].
+#[derive(Debug, Default, Clone)]
+pub struct SyncStats {
+    /// Counts.
+    pub counters: Counters,
+    /// Partitions owned and not yet complete.
+    pub syncing: usize,
+    /// Age of the last completed round; `None` before the first.
+    pub last_round_age_ms: Option<u64>,
+    /// Keys that differed in it.
+    pub divergent_keys: usize,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SessionOver {
+    peer: PeerIx,
+    compared: Vec<(Partition, Compared)>,
+    left: PartitionSet,
+}
+
+/// What the stores hold.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Filled {
+    filled: PartitionSet,
+    unsettled: PartitionSet,
+}
+
+/// The actor.
+pub struct SyncActor {
+    planner: Planner,
+    view: Arc<View>,
+    clock: Clock,
+    local: Local,
+    replication: Addr<Replication>,
+    ring: Addr<RingActor>,
+    live: Arc<Live>,
+    filled: PartitionSet,
+    unsettled: PartitionSet,
+    looks: u32,
+    counters: Rc<RefCell<Counters>>,
+}
+
+impl SyncActor {
+    /// Carries out `planner`'s plan through `replication`.
+    pub fn new(
+        planner: Planner,
+        view: Arc<View>,
+        clock: Clock,
+        local: Local,
+        (replication, ring): (Addr<Replication>, Addr<RingActor>),
+        live: Arc<Live>,
+    ) -> Self {
+        Self {
+            planner,
+            view,
+            clock,
+            local,
+            replication,
+            ring,
+            live,
+            filled: PartitionSet::EMPTY,
+            unsettled: PartitionSet::EMPTY,
+            looks: 0,
+            counters: Rc::default(),
+        }
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(FILLED_EVERY_LOOKS) {
+            let (stores, me) = (self.local.stores.clone(), ctx.address());
+            actix::spawn(async move {
+                let stats =
+                    futures_util::future::join_all(stores.iter().map(|store| store.send(store::AskStats))).await;
+                let mut all = Filled { filled: PartitionSet::EMPTY, unsettled: PartitionSet::EMPTY };
+                for own in stats.into_iter().flatten() {
+                    all.filled = all.filled.union(&own.filled);
+                    all.unsettled = all.unsettled.union(&own.unsettled);
+                }
+                me.do_send(all);
+            });
+        }
+        for step in self.planner.steps(&self.view, (&self.filled, &self.unsettled), self.clock.unix_ms()) {
+            self.take(step, ctx);
+        }
+        ctx.run_later(LOOK_EVERY, Self::look);
+    }
+
+    fn take(&mut self, step: Step, ctx: &mut Context<Self>) {
+        match step {
+            Step::Claim { partitions, founding } => {
+                self.ring.do_send(Holds { partitions, founding, lapses: self.planner.lapses() });
+            }
+            Step::Drop(partitions) => {
+                self.filled = self.filled.difference(&partitions);
+                for store in &self.local.stores {
+                    store.do_send(store::Drop(partitions));
+                }
+            }
+            Step::Settle(partitions) => self.propose(partitions, ctx),
+            Step::Unsettle => self.local.stores.iter().for_each(|store| store.do_send(store::Unsettle)),
+            Step::Lapse => self.local.stores.iter().for_each(|store| store.do_send(store::Lapse)),
+            Step::Compare(peer, partitions) => {
+                let session = Session {
+                    peer,
+                    clock: self.clock,
+                    local: self.local.clone(),
+                    replication: self.replication.clone(),
+                    counters: self.counters.clone(),
+                    evicts: self.live.memory_bytes_max() > 0 && self.live.evicts(),
+                    foreign: self.planner.foreign(),
+                };
+                let me = ctx.address();
+                actix::spawn(async move {
+                    let (compared, left) = session.run(partitions).await;
+                    me.do_send(SessionOver { peer, compared, left });
+                });
+            }
+        }
+    }
+}
+
+impl Actor for SyncActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(super::MAILBOX);
+        self.look(ctx);
+    }
+}
+
+impl Handler<ViewChanged> for SyncActor {
+    type Result = ();
+
+    fn handle(&mut self, ViewChanged(view): ViewChanged, _: &mut Self::Context) {
+        self.planner.view_changed(&view, self.clock.unix_ms());
+        self.view = view;
+    }
+}
+
+impl Handler<Diverged> for SyncActor {
+    type Result = ();
+
+    fn handle(&mut self, diverged: Diverged, _: &mut Self::Context) {
+        self.planner.diverged(diverged.peer, &diverged.partitions);
+    }
+}
+
+impl Handler<SessionOver> for SyncActor {
+    type Result = ();
+
+    fn handle(&mut self, over: SessionOver, _: &mut Self::Context) {
+        for (partition, came_to) in over.compared {
+            self.planner.compared(over.peer, partition, came_to);
+        }
+        self.planner.session_over(over.peer, &over.left, self.clock.unix_ms());
+    }
+}
+
+impl Handler<Filled> for SyncActor {
+    type Result = ();
+
+    fn handle(&mut self, held: Filled, _: &mut Self::Context) {
+        self.filled = held.filled;
+        self.unsettled = held.unsettled;
+    }
+}
+
+impl Handler<AskStats> for SyncActor {
+    type Result = MessageResult<AskStats>;
+
+    fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
+        let last = self.planner.last_round();
+        MessageResult(SyncStats {
+            counters: self.counters.borrow().clone(),
+            syncing: self.planner.syncing(&self.view),
+            last_round_age_ms: last.map(|(at, _)| self.clock.unix_ms().saturating_sub(at)),
+            divergent_keys: last.map_or(0, |(_, keys)| keys),
+        })
+    }
+}
