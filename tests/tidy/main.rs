@@ -69,6 +69,11 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn selects_are_biased() {
+    hold(rules::selects_are_biased, CODE);
+}
+
+#[test]
 fn nobody_sleeps() {
     hold(rules::nobody_sleeps, ALL);
 }
@@ -204,6 +209,11 @@ fn planted_leftovers_are_caught() {
 
     let sleeps: Rule = rules::nobody_sleeps;
     assert_eq!(caught(sleeps, "tests/x.rs", "std::thread::sleep(d);\ntokio::time::sleep(d).await;"), [1]);
+
+    let selects: Rule = rules::selects_are_biased;
+    let planted = "select! {\n    a = b => c,\n}\nselect! {\n    // why\n    biased;\n    a = b => c,\n}";
+    assert_eq!(caught(selects, "src/actors/x.rs", planted), [1]);
+    assert_eq!(caught(selects, "src/client/x.rs", planted), [0; 0]);
 }
 
 #[test]

@@ -235,6 +235,15 @@ pub(crate) fn nobody_sleeps(source: &Source) -> Vec<Breach> {
     lines.map(|(i, _)| breach(i + 1, why)).collect()
 }
 
+/// Without it the runtime draws which branch it looks at first, from dice that no seed of the simulator throws.
+pub(crate) fn selects_are_biased(source: &Source) -> Vec<Breach> {
+    let in_node = ["src/actors/", "src/net/"].iter().any(|room| source.path.starts_with(room));
+    let next = |i: usize| source.code[i + 1..].iter().map(|line| line.trim()).find(|line| !line.is_empty());
+    let lines = source.code.iter().enumerate();
+    let lines = lines.filter(|(i, line)| in_node && line.contains("select! {") && next(*i) != Some("biased;"));
+    lines.map(|(i, _)| breach(i + 1, "`biased;` first, or one seed of the simulator is several runs")).collect()
+}
+
 pub(crate) fn no_machine_is_named(source: &Source) -> Vec<Breach> {
     // Put together here, so that this file does not break its own rule.
     let roots = ["home", "root", "Users", "work"].map(|root| format!("/{root}/"));

@@ -151,6 +151,7 @@ async fn carry(door: &Rc<Door>, entry: &Rc<Entry>, stream: Stream, buf: BytesMut
     let answers = Rc::new(Answers::default());
     let mut writing = std::pin::pin!(write(door, entry, to, &answers));
     let read = tokio::select! {
+        biased;
         end = &mut writing => return end,
         end = read(door, entry, from, buf, &answers) => end,
     };

@@ -163,6 +163,7 @@ async fn carry(
     let (from, to) = tokio::io::split(stream);
     let to = Paced { to, pulse: pulse.clone(), clock: dial.clock, waited: false };
     tokio::select! {
+        biased;
         end = read(from, rest, (dial, pulse), owner) => end,
         end = write(to, frames) => end,
     }
