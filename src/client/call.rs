@@ -60,6 +60,8 @@ enum Met {
     Replies(Vec<Result<Reply, Error>>),
     /// Nothing was done: ask somebody else.
     Elsewhere,
+    /// Nothing was done: what precedes it has no answer yet.
+    Held,
     /// Something may have been done, or begun with until then.
     Unknown { until: Instant },
 }
@@ -95,6 +97,7 @@ pub(super) async fn execute(inner: &Inner, ops: Vec<Op>, terms: Terms) -> Vec<Re
                     (is_elsewhere, is_stale) = (true, true);
                     left.append(&mut group);
                 }
+                Met::Held => left.append(&mut group),
                 Met::Unknown { until } => {
                     (is_elsewhere, is_stale) = (true, true);
                     begins_until = begins_until.max(until);
@@ -147,7 +150,7 @@ fn split(inner: &Inner, table: &Table, ops: Vec<Pending>) -> BTreeMap<Target, Ve
 }
 
 /// Sends a group in requests of bounded size, one after another, so that the operations on one key keep their order. For the same reason
-/// nothing is sent after a request that has no answer.
+/// nothing is sent after a request of which anything is to be tried again.
 async fn send_group(
     inner: &Inner,
     table: &Table,
@@ -169,12 +172,21 @@ async fn send_group(
         }
         let met = match is_answered {
             true => send(inner, table, &node, &part, (is_relay, level, terms)).await,
-            false => Met::Elsewhere,
+            false => Met::Held,
         };
-        is_answered = matches!(met, Met::Replies(_));
+        is_answered = matches!(&met, Met::Replies(replies) if all_final(&part, replies));
         done.push((met, part));
     }
     done
+}
+
+/// Whether none of the operations is to be tried again.
+fn all_final(part: &[Pending], replies: &[Result<Reply, Error>]) -> bool {
+    let verdict = |(pending, reply): (&Pending, &Result<Reply, Error>)| match reply {
+        Ok(_) => Verdict::Final,
+        Err(error) => retry::judge(error, pending.busy),
+    };
+    part.iter().zip(replies).map(verdict).all(|verdict| verdict == Verdict::Final)
 }
 
 /// What an operation takes in a request, or a little less than this.

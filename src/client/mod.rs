@@ -80,6 +80,8 @@ mod requests;
 mod retry;
 mod routes;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
