@@ -17,7 +17,7 @@ use super::clock;
 use super::error::{Applied, Error, ErrorKind};
 use super::reply::{self, Reply};
 use super::requests::Asked;
-use super::{Client, Result};
+use super::{Client, Result, check};
 
 /// Commands of which it is known by their names that they change or take over their connection, whatever they are parsed to.
 const OF_CONNECTIONS: [&str; 8] =
@@ -43,7 +43,11 @@ fn way(args: &[Bytes], value_bytes_max: usize) -> Way {
     };
     let mut parsed: Args = args.iter().cloned().collect();
     match parse(&mut parsed, &Context { now: clock::unix_ms(), value_bytes_max }) {
-        Ok((_, Parsed::Request(Request::One(op)))) => Way::Direct(op),
+        // Each by itself: what is wrong with one command is no fault of those that travel with it.
+        Ok((_, Parsed::Request(Request::One(op)))) => match check(&op, value_bytes_max) {
+            Ok(()) => Way::Direct(op),
+            Err(error) => Way::Refused(error),
+        },
         Ok((command, Parsed::Request(_))) => Way::Any { repeats: !command.writes() },
         Ok((_, Parsed::Transaction(_))) => Way::Refused(of_connection(name)),
         Ok((_, Parsed::Session(asked))) if changes_connection(&asked) => Way::Refused(of_connection(name)),

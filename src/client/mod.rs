@@ -186,7 +186,8 @@ impl Client {
             return Ok(Vec::new());
         }
         let (begun, deadline) = (clock::now(), self.deadline(asked));
-        check(&ops, self.inner.table().value_bytes_max)?;
+        let value_bytes_max = self.inner.table().value_bytes_max;
+        ops.iter().try_for_each(|op| check(op, value_bytes_max))?;
         let bytes = ops.iter().map(call::op_bytes).sum();
         let _room = self.inner.room(ops.len(), bytes, deadline).await?;
         let level = asked.level.or(self.inner.options.consistency);
@@ -195,17 +196,14 @@ impl Client {
 }
 
 /// Refuses what no node would take, and what would cost the connection that others share.
-fn check(ops: &[Op], value_bytes_max: usize) -> Result<()> {
-    for Op { key, act, value } in ops {
-        let besides = if matches!(act, Act::Item(_)) { crate::base::item::TERMS_BYTES_MAX } else { 0 };
-        let told = match () {
-            () if key.len() > KEY_BYTES_MAX => format!("ERR key exceeds the limit of {KEY_BYTES_MAX} bytes"),
-            () if value.len() > value_bytes_max.saturating_add(besides) => {
-                format!("ERR a value may have at most {value_bytes_max} bytes, nothing was done")
-            }
-            () => continue,
-        };
-        return Err(Error::before(ErrorKind::Command, told));
-    }
-    Ok(())
+fn check(Op { key, act, value }: &Op, value_bytes_max: usize) -> Result<()> {
+    let besides = if matches!(act, Act::Item(_)) { crate::base::item::TERMS_BYTES_MAX } else { 0 };
+    let told = match () {
+        () if key.len() > KEY_BYTES_MAX => format!("ERR key exceeds the limit of {KEY_BYTES_MAX} bytes"),
+        () if value.len() > value_bytes_max.saturating_add(besides) => {
+            format!("ERR a value may have at most {value_bytes_max} bytes, nothing was done")
+        }
+        () => return Ok(()),
+    };
+    Err(Error::before(ErrorKind::Command, told))
 }

@@ -105,3 +105,18 @@ async fn nothing_overtakes_operations_that_are_to_be_tried_again() {
         assert_eq!(kept.lock().unwrap()[&b"k"[..]], b"2", "{refusal}");
     }
 }
+
+#[tokio::test]
+async fn a_command_that_no_node_would_take_is_refused_alone() {
+    let ok = |forward: &Forward<'_>| vec!["+OK\r\n".to_owned(); forward.ops.len()];
+    let client = Client::connect([&node(Box::new(ok)).await]).await.unwrap();
+    let long = "x".repeat(1025);
+    let lines =
+        ["SET a 1".to_owned(), format!("SET b {long}"), format!("GET {}", "k".repeat(70_000)), "SET c 1".into()];
+    let results = client.pipeline(lines.iter().map(|line| words(line)).collect(), None).await;
+    let told = |result: &Result<Value>| result.as_ref().map_or_else(|error| error.applied() == Applied::No, |_| false);
+    assert_eq!(results.iter().map(told).collect::<Vec<_>>(), [false, true, true, false], "{results:?}");
+    // What is stored together is refused together.
+    let refused = client.set_many([("a", "1".to_owned()), ("b", long)]).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.applied()), (ErrorKind::Command, Applied::No));
+}
