@@ -271,11 +271,15 @@ fn one(replies: Vec<Result<Reply>>) -> Result<Reply> {
     replies.into_iter().next().unwrap_or_else(|| Err(Error::strange("nothing")))
 }
 
-/// The first error there is, which speaks for all.
+/// The error that leaves most in doubt, which speaks for all. That some were refused and others were not is doubt as well.
 fn all(replies: &[Result<Reply>]) -> Result<()> {
-    match replies.iter().find_map(|reply| reply.as_ref().err()) {
+    let first =
+        |applied| replies.iter().filter_map(|reply| reply.as_ref().err()).find(|error| error.applied() == applied);
+    let is_refused = |reply: &Result<Reply>| reply.as_ref().is_err_and(|error| error.applied() == Applied::No);
+    let worst = first(Applied::Unknown).or_else(|| first(Applied::No)).or_else(|| first(Applied::Yes));
+    match worst {
         None => Ok(()),
-        Some(error) if error.applied() == Applied::No && replies.iter().any(Result::is_ok) => {
+        Some(error) if error.applied() == Applied::No && !replies.iter().all(is_refused) => {
             Err(Error::new(error.kind(), Applied::Unknown, format!("{error}; others of the batch were applied")))
         }
         Some(error) => Err(error.clone()),
@@ -325,5 +329,33 @@ fn done(replies: Vec<Result<Reply>>) -> Result<bool> {
         Reply::Item(ItemOutcome::NotNumber, ..) => Err(Error::before(ErrorKind::Command, "ERR not a number")),
         Reply::Item(outcome, ..) => Ok(matches!(outcome, ItemOutcome::Done | ItemOutcome::Created)),
         other => Err(Error::strange(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_the_reply_that_leaves_most_in_doubt_speaks_for_all() {
+        let ok = || Ok(Reply::Value(Value::OK));
+        let refused = || Err(Error::of_line(b"BUSY nothing was done"));
+        let doubtful = || Err(Error::of_line(b"NOQUORUM too few took it, applied: unknown"));
+        let strange = || Err(Error::strange("nonsense"));
+        let told = |replies: &[Result<Reply>]| all(replies).map_err(|error| (error.kind(), error.applied()));
+        use Applied::{No, Unknown, Yes};
+        assert_eq!(told(&[]), Ok(()));
+        assert_eq!(told(&[ok(), ok()]), Ok(()));
+        for (replies, kind, applied) in [
+            (vec![refused(), refused()], ErrorKind::Busy, No),
+            (vec![refused(), ok()], ErrorKind::Busy, Unknown),
+            (vec![refused(), doubtful()], ErrorKind::NoQuorum, Unknown),
+            (vec![refused(), strange()], ErrorKind::Busy, Unknown),
+            (vec![strange(), refused()], ErrorKind::Busy, Unknown),
+            (vec![strange(), doubtful(), ok()], ErrorKind::NoQuorum, Unknown),
+            (vec![strange(), ok()], ErrorKind::Protocol, Yes),
+        ] {
+            assert_eq!(told(&replies), Err((kind, applied)), "{replies:?}");
+        }
     }
 }
