@@ -480,3 +480,20 @@ fn a_node_that_leaves_in_order_costs_no_error() {
         assert_eq!((value_of(&client).await, unknown), (done, 0));
     });
 }
+
+#[test]
+fn a_node_hears_a_ping_behind_all_that_a_client_may_have_under_way() {
+    let nodes = Node::cluster(3);
+    let mut wire = Wire::to(&nodes[0].main);
+    nodes[1].signal("STOP");
+    let look = vec![(0, OpRef { key: b"k", act: Act::Get, value: b"" })];
+    let forward = Forward { level: Level::All, ops: look, ..incr(b"", 0, false) };
+    let mut frames = Vec::new();
+    for id in 1..trellis::base::limits::CLIENT_FRAMES_UNDER_WAY_MAX as u64 {
+        frame::encode(&Message::Relay { id, start_by: u64::MAX / 2, forward: forward.clone() }, &mut frames);
+    }
+    frame::encode(&Message::Ask { id: 0, ask: Ask::Ping }, &mut frames);
+    wire.0.write_all(&frames).expect("the node reads");
+    let first = wire.hear().expect("an answer");
+    assert!(matches!(frame::decode(&first), Ok(Message::Answer { id: 0, answer: Answer::Pong })));
+}

@@ -83,6 +83,10 @@ pub const FIRST_BYTE_MAX: Duration = Duration::from_secs(1);
 /// A native connection says who it is within this time after its first byte.
 pub const HELLO_MAX: Duration = Duration::from_secs(2);
 
+/// Frames of one client's native connection that are worked on before no more are read: enough for one that multiplexes requests above level
+/// one, each of which waits for other nodes. A client stays below it, so that its question whether the node is there is still read.
+pub const CLIENT_FRAMES_UNDER_WAY_MAX: usize = 256;
+
 /// What the connections of one data arbiter hold together, of unfinished commands and of unread replies. When it is used up, commands are
 /// refused with `BUSY` and connections with unread replies stop reading: room for 16 clients with the largest values by default.
 pub const CONNECTIONS_BYTES_MAX: usize = 1024 * 1024 * 1024;

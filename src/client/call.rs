@@ -60,7 +60,7 @@ enum Met {
     Replies(Vec<Result<Reply, Error>>),
     /// Nothing was done: ask somebody else.
     Elsewhere,
-    /// Nothing was done: what precedes it has no answer yet.
+    /// Nothing was done, and not because of the node: what precedes it has no answer yet, or there was no room in time.
     Held,
     /// Something may have been done, or begun with until then.
     Unknown { until: Instant },
@@ -213,6 +213,15 @@ async fn send(
             return Met::Elsewhere;
         }
     };
+    let room = match tokio::time::timeout_at(terms.deadline, link.room()).await {
+        Ok(Ok(room)) => room,
+        Ok(Err(_)) => {
+            node.avoid();
+            return Met::Elsewhere;
+        }
+        // The node has much to do, which is no reason to leave it.
+        Err(_) => return Met::Held,
+    };
     let left = terms.deadline.saturating_duration_since(clock::now());
     let forward = Forward {
         epoch: table.epoch,
@@ -226,7 +235,7 @@ async fn send(
         ops: part.iter().map(|pending| (pending.sequence, borrow(&pending.op))).collect(),
     };
     let call = if is_relay { Call::relay(&forward) } else { Call::forward(&forward) };
-    match tokio::time::timeout_at(terms.deadline, link.ask(&call)).await {
+    match tokio::time::timeout_at(terms.deadline, link.ask(room, &call)).await {
         Ok(Ok(payload)) => {
             let met = read(inner, table, node, &payload, part.len());
             if let Met::Replies(replies) = &met

@@ -139,7 +139,10 @@ impl Inner {
         for node in self.candidates().into_iter().take(ROUTES_NODES_MAX.max(self.seeds.len())) {
             let known = self.table().mark;
             let call = Call::ask(&Ask::Routes(known));
-            let asked = async { node.link(&self.options).await.ok()?.ask(&call).await.ok() };
+            let asked = async {
+                let link = node.link(&self.options).await.ok()?;
+                link.ask(link.room().await.ok()?, &call).await.ok()
+            };
             let answer = tokio::time::timeout(ROUTES_ANSWER_MAX, asked).await.ok().flatten();
             match answer.as_deref().map(frame::decode) {
                 Some(Ok(Message::Answer { answer: Answer::Routes(told), .. })) => {
@@ -261,14 +264,15 @@ impl Inner {
     }
 
     async fn ask_node(&self, node: &Node, call: &Call, deadline: Instant) -> Result<Bytes, Lost> {
-        let link = match tokio::time::timeout_at(deadline, node.link(&self.options)).await {
-            Ok(Ok(link)) => link,
-            _ => {
-                node.avoid();
-                return Err(Lost::Unsent);
-            }
+        let linked = async {
+            let link = node.link(&self.options).await.ok()?;
+            Some((link.room().await.ok()?, link))
         };
-        let answer = tokio::time::timeout_at(deadline, link.ask(call)).await;
+        let Ok(Some((room, link))) = tokio::time::timeout_at(deadline, linked).await else {
+            node.avoid();
+            return Err(Lost::Unsent);
+        };
+        let answer = tokio::time::timeout_at(deadline, link.ask(room, call)).await;
         answer.unwrap_or(Err(Lost::Broken { begins_until: deadline })).inspect_err(|_| node.avoid())
     }
 }

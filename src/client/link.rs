@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::base::limits::{FRAME_BYTES_MAX, READ_CHUNK_BYTES};
+use crate::base::limits::{CLIENT_FRAMES_UNDER_WAY_MAX, FRAME_BYTES_MAX, READ_CHUNK_BYTES};
 use crate::net::write::write_chunks_noting;
 use crate::net::{Net, Stream};
 use crate::protocol::native::assembly::Assembly;
@@ -34,6 +34,8 @@ const SILENCES_MAX: u32 = 2;
 const KERNEL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A request may be begun within this time of its sending, and two round trips. Then, if the connection is lost, it is tried elsewhere.
 const BEGINS_WITHIN: Duration = Duration::from_millis(500);
+/// Requests of a connection that have no answer yet: a node with more to do reads no more, and would not find the question whether it is there.
+const REQUESTS_MAX: usize = CLIENT_FRAMES_UNDER_WAY_MAX - 1;
 /// Slowest way to a node that large requests are not late on.
 const BYTES_PER_SEC_MIN: u64 = 8 * 1024 * 1024;
 
@@ -70,7 +72,7 @@ pub(super) enum Lost {
     },
 }
 
-/// An open connection. Dropped, it closes once nothing is under way.
+/// An open connection. Who asks holds it: dropped, it closes.
 #[derive(Debug)]
 pub(super) struct Link {
     shared: Arc<Shared>,
@@ -79,20 +81,34 @@ pub(super) struct Link {
     begins_within: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     /// There is something to write, or nothing will be any more.
     wake: Notify,
+    room: Arc<Semaphore>,
+}
+
+/// Room for one request, until it is answered.
+#[derive(Debug)]
+pub(super) struct Room {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A request without an answer. Its caller may have gone; the node works on it all the same.
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Result<Bytes, ()>>,
+    _room: Room,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<(u64, Bytes)>,
     queued_bytes: usize,
-    waiting: HashMap<u64, oneshot::Sender<Result<Bytes, ()>>>,
+    waiting: HashMap<u64, Waiting>,
     last_id: u64,
-    /// Nobody will ask any more; what is under way is finished.
+    /// Nobody asks or waits any more.
     is_leaving: bool,
     is_closed: bool,
 }
@@ -104,25 +120,17 @@ impl Shared {
 
     /// Nothing comes over this connection any more. What was not sent can be told from what may have arrived.
     fn close(&self) {
+        self.room.close();
         let mut state = self.state();
         state.is_closed = true;
         for (id, _) in std::mem::take(&mut state.queue) {
-            if let Some(answer) = state.waiting.remove(&id) {
-                let _ = answer.send(Err(()));
+            if let Some(waiting) = state.waiting.remove(&id) {
+                let _ = waiting.answer.send(Err(()));
             }
         }
         state.waiting.clear();
         drop(state);
         self.wake.notify_one();
-    }
-}
-
-/// Forgets a request whose caller has gone.
-struct Forget<'a>(&'a Shared, u64);
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.0.state().waiting.remove(&self.1);
     }
 }
 
@@ -174,7 +182,8 @@ impl Link {
             _ => return Err(DialError::Protocol("no welcome".into())),
         };
         let now = clock::now();
-        let shared = Arc::new(Shared::default());
+        let room = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let shared = Arc::new(Shared { state: Mutex::default(), wake: Notify::new(), room });
         tokio::spawn(carry(stream, buf, shared.clone()));
         let begins_within = BEGINS_WITHIN + 2 * now.saturating_duration_since(asked);
         Ok(Self { shared, their_ms: (their_ms, now), begins_within })
@@ -197,9 +206,15 @@ impl Link {
         ms.saturating_add(apart(moment, at)).saturating_sub(apart(at, moment))
     }
 
+    /// Waits until the node has room for one more request. An error says that the connection is lost.
+    pub(super) async fn room(&self) -> Result<Room, Lost> {
+        let permit = self.shared.room.clone().acquire_owned().await;
+        permit.map(|permit| Room { _permit: permit }).map_err(|_| Lost::Unsent)
+    }
+
     /// Sends a request and awaits its answer, a frame's payload.
-    pub(super) async fn ask(&self, call: &Call) -> Result<Bytes, Lost> {
-        let (id, begins_until, answer) = {
+    pub(super) async fn ask(&self, room: Room, call: &Call) -> Result<Bytes, Lost> {
+        let (begins_until, answer) = {
             let mut state = self.shared.state();
             if state.is_closed {
                 return Err(Lost::Unsent);
@@ -212,11 +227,10 @@ impl Link {
             state.queued_bytes += frame.len();
             state.queue.push_back((id, frame));
             let (sender, answer) = oneshot::channel();
-            state.waiting.insert(id, sender);
-            (id, begins_until, answer)
+            state.waiting.insert(id, Waiting { answer: sender, _room: room });
+            (begins_until, answer)
         };
         self.shared.wake.notify_one();
-        let _forget = Forget(&self.shared, id);
         match answer.await {
             Ok(Ok(payload)) => Ok(payload),
             Ok(Err(())) => Err(Lost::Unsent),
@@ -252,12 +266,15 @@ async fn write(mut to: impl AsyncWriteExt + Unpin, shared: &Shared, life: &Notif
             let mut state = shared.state();
             state.queued_bytes = 0;
             for (id, frame) in std::mem::take(&mut state.queue) {
-                // Nobody waits for what is not in the list; a ping never is.
-                if state.waiting.contains_key(&id) || id == PING_ID {
+                // A ping is not in the list. What nobody waits for any more is not sent.
+                let is_wanted = state.waiting.get(&id).is_some_and(|waiting| !waiting.answer.is_closed());
+                if is_wanted || id == PING_ID {
                     chunks.push(frame);
+                } else {
+                    state.waiting.remove(&id);
                 }
             }
-            state.is_leaving && state.waiting.is_empty()
+            state.is_leaving
         };
         if chunks.is_empty() {
             if is_done {
@@ -318,15 +335,9 @@ async fn read(mut from: impl AsyncReadExt + Unpin, buf: BytesMut, shared: &Share
 /// Hands an answer to whoever waits for it. False if it is none.
 fn answered(shared: &Shared, payload: Bytes) -> bool {
     let Some(id) = frame::answered_id(&payload) else { return false };
-    let mut state = shared.state();
-    let waiting = state.waiting.remove(&id);
-    let is_over = state.is_leaving && state.waiting.is_empty();
-    drop(state);
+    let waiting = shared.state().waiting.remove(&id);
     if let Some(waiting) = waiting {
-        let _ = waiting.send(Ok(payload));
-    }
-    if is_over {
-        shared.wake.notify_one();
+        let _ = waiting.answer.send(Ok(payload));
     }
     true
 }
@@ -336,6 +347,7 @@ mod tests {
     use super::*;
     use crate::net::Listener;
     use crate::protocol::native::{Answer, Welcome};
+    use futures_util::future::join_all;
 
     const WELCOME: Message<'static> = Message::Welcome(Welcome { node: "a", incarnation: 1, now_ms: 70_000 });
 
@@ -371,8 +383,7 @@ mod tests {
     async fn answers_find_who_asked_in_any_order_and_others_are_dropped() {
         let (address, serve) = node(vec![bytes(&WELCOME), pong(9), pong(2), pong(1)]).await;
         let link = Link::dial(Net::Os, &address, "trellis").await.unwrap();
-        let (one, two) = (ping(), ping());
-        let (one, two) = tokio::join!(link.ask(&one), link.ask(&two));
+        let (one, two) = tokio::join!(ask(&link), ask(&link));
         let id = |answer: Result<Bytes, Lost>| frame::answered_id(&answer.unwrap());
         assert_eq!((id(one), id(two)), (Some(1), Some(2)));
         assert_eq!(link.under_way(), 0);
@@ -401,12 +412,12 @@ mod tests {
         // What is no answer ends it.
         let (address, _serve) = node(vec![bytes(&WELCOME), bytes(&WELCOME)]).await;
         let link = Link::dial(Net::Os, &address, "trellis").await.unwrap();
-        let lost = link.ask(&ping()).await;
+        let lost = ask(&link).await;
         assert!(matches!(lost, Err(Lost::Broken { .. } | Lost::Unsent)), "{lost:?}");
         while link.is_open() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(link.ask(&ping()).await, Err(Lost::Unsent));
+        assert_eq!(ask(&link).await, Err(Lost::Unsent));
     }
 
     #[tokio::test]
@@ -414,7 +425,7 @@ mod tests {
         let (address, _serve) = node(vec![bytes(&WELCOME)]).await;
         let link = Link::dial(Net::Os, &address, "trellis").await.unwrap();
         let asked = clock::now();
-        assert!(matches!(link.ask(&ping()).await, Err(Lost::Broken { .. })));
+        assert!(matches!(ask(&link).await, Err(Lost::Broken { .. })));
         assert!(clock::now() - asked >= SILENCE_ASKED * SILENCES_MAX);
     }
 
@@ -425,5 +436,65 @@ mod tests {
         let at = link.their_ms.1;
         let second = Duration::from_secs(1);
         assert_eq!([at - second, at, at + second].map(|moment| link.their_ms(moment)), [69_000, 70_000, 71_000]);
+    }
+
+    async fn ask(link: &Link) -> Result<Bytes, Lost> {
+        link.ask(link.room().await?, &ping()).await
+    }
+
+    /// A node that holds its answers back until it is asked whether it is there. It works on as many frames of a connection as nodes do: with
+    /// so many it would not hear that question any more, and hangs up.
+    async fn busy_node() -> String {
+        let listener = Net::Os.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.address().unwrap().unwrap().to_string();
+        tokio::spawn(async move {
+            let mut stream = Listener::accept(&listener).await.unwrap();
+            let (mut buf, mut held, mut is_asked) = (BytesMut::new(), Vec::new(), false);
+            while held.len() < CLIENT_FRAMES_UNDER_WAY_MAX && stream.read_buf(&mut buf).await.is_ok_and(|read| read > 0)
+            {
+                if buf.starts_with(&PREFACE) {
+                    let _ = buf.split_to(PREFACE.len());
+                }
+                while let Some(payload) = frame::cut(&mut buf, FRAME_BYTES_MAX).unwrap() {
+                    match frame::decode(&payload).unwrap() {
+                        Message::Hello(_) => stream.write_all(&bytes(&WELCOME)).await.unwrap(),
+                        Message::Ask { id, .. } => {
+                            is_asked |= id == PING_ID;
+                            held.push(id);
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                if is_asked {
+                    let pongs: Vec<u8> = held.drain(..).flat_map(pong).collect();
+                    stream.write_all(&pongs).await.unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_node_with_as_much_to_do_as_it_takes_is_not_taken_for_dead() {
+        let link = Link::dial(Net::Os, &busy_node().await, "trellis").await.unwrap();
+        let told = join_all((0..2 * CLIENT_FRAMES_UNDER_WAY_MAX).map(|_| ask(&link))).await;
+        assert!(told.iter().all(Result::is_ok), "{:?}", told.iter().find(|told| told.is_err()));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_takes_its_room_until_it_is_answered() {
+        let link = Link::dial(Net::Os, &busy_node().await, "trellis").await.unwrap();
+        let sent = async {
+            while link.under_way() < REQUESTS_MAX || !link.shared.state().queue.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            told = join_all((0..REQUESTS_MAX).map(|_| ask(&link))) => panic!("{told:?}"),
+            () = sent => {}
+        }
+        assert!(tokio::time::timeout(Duration::ZERO, link.room()).await.is_err());
+        assert!(ask(&link).await.is_ok());
+        assert_eq!(link.under_way(), 0);
     }
 }
