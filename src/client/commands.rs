@@ -19,9 +19,8 @@ use super::reply::{self, Reply};
 use super::requests::Asked;
 use super::{Client, Result, check};
 
-/// Commands of which it is known by their names that they change or take over their connection, whatever they are parsed to.
-const OF_CONNECTIONS: [&str; 8] =
-    ["subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "monitor", "sync"];
+/// Commands of Redis that take over their connection, and are none of ours.
+const OF_CONNECTIONS: [&str; 2] = ["monitor", "sync"];
 
 /// What becomes of a command.
 #[derive(Debug)]
@@ -204,6 +203,13 @@ mod tests {
             "CLIENT SETNAME x",
             "TRELLIS CONSISTENCY all",
             "SUBSCRIBE c",
+            "psubscribe c",
+            "SSUBSCRIBE c",
+            "UNSUBSCRIBE",
+            "PUNSUBSCRIBE",
+            "SUNSUBSCRIBE",
+            "MONITOR",
+            "sync",
             "GET",
             "SET k v EX nonsense",
             "SET k v XX NX",
