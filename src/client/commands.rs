@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::base::level::Level;
+use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::op::Op;
 use crate::protocol::native::{Answer, Ask, Key};
 use crate::protocol::request::Request;
@@ -21,6 +22,9 @@ use super::{Client, Result, check};
 
 /// Commands of Redis that take over their connection, and are none of ours.
 const OF_CONNECTIONS: [&str; 2] = ["monitor", "sync"];
+/// What a frame takes besides the arguments of a command, and besides the bytes of each of them, at the most.
+const HEAD_BYTES: usize = 64;
+const ARG_BYTES_BESIDES: usize = 8;
 
 /// What becomes of a command.
 #[derive(Debug)]
@@ -143,6 +147,10 @@ impl Client {
     pub(super) async fn put_to_any(&self, args: &[Bytes], repeats: bool, asked: Asked) -> Result<Value> {
         let deadline = self.deadline(asked);
         let bytes = args.iter().map(Bytes::len).sum();
+        if bytes + args.len() * ARG_BYTES_BESIDES + HEAD_BYTES > FRAME_BYTES_MAX {
+            // A node would hang up, on everybody who shares the connection.
+            return Err(refused(format!("ERR a command may have at most {FRAME_BYTES_MAX} bytes, nothing was done")));
+        }
         let _room = self.inner.room(1, bytes, deadline).await?;
         let level = asked.level.or(self.inner.options.consistency);
         let ask = Ask::Command { level, args: args.iter().map(|arg| Key(arg)).collect() };

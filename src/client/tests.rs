@@ -120,3 +120,13 @@ async fn a_command_that_no_node_would_take_is_refused_alone() {
     let refused = client.set_many([("a", "1".to_owned()), ("b", long)]).await.unwrap_err();
     assert_eq!((refused.kind(), refused.applied()), (ErrorKind::Command, Applied::No));
 }
+
+#[tokio::test]
+async fn a_command_that_fills_no_frame_costs_nobody_the_connection() {
+    let client = Client::connect([&node(Box::new(|_| panic!("no operation is asked for"))).await]).await.unwrap();
+    let large = Bytes::from(vec![0; FRAME_BYTES_MAX / 2]);
+    let command = vec!["MSET".into(), "a".into(), large.clone(), "b".into(), large];
+    let results = client.pipeline(vec![command], None).await;
+    let error = results[0].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.applied()), (ErrorKind::Command, Applied::No), "{error}");
+}
