@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use trellis::base::level::Level;
 use trellis::base::limits::VALUE_BYTES_MAX;
-use trellis::client::{Applied, Client, Error, ErrorKind, Options, TIMEOUT_MAX, Value};
+use trellis::client::{Applied, Client, Error, ErrorKind, Options, Request, TIMEOUT_MAX, Value};
 use trellis::protocol::native::OTHER_CLUSTER;
 
 use super::arguments::{Arguments, Command};
@@ -86,8 +86,19 @@ impl Cluster {
         }
     }
 
+    /// A request at the level that was asked for, which at the prompt may be another for each line.
+    pub(crate) fn at_level<T>(&self, request: Request<T>) -> Request<T> {
+        match self.level {
+            Some(level) => request.consistency(level),
+            None => request,
+        }
+    }
+
     async fn put(&self, key: &[u8], value: Vec<u8>, ttl: Option<Duration>, if_absent: bool) -> Result<(), Failure> {
         let mut set = self.client.set(key, value);
+        if let Some(level) = self.level {
+            set = set.consistency(level);
+        }
         if let Some(ttl) = ttl {
             set = set.ttl(ttl);
         }
@@ -103,10 +114,12 @@ impl Cluster {
 
     async fn get(&self, key: &[u8], newline: bool) -> Result<(), Failure> {
         if self.json {
-            let item = self.client.get_item(key).await.map_err(|error| self.failure(&error))?.ok_or_else(not_found)?;
+            let item = self.at_level(self.client.get_item(key)).await.map_err(|error| self.failure(&error))?;
+            let item = item.ok_or_else(not_found)?;
             return line(&lines::of_item(key, &item));
         }
-        let value = self.client.get(key).await.map_err(|error| self.failure(&error))?.ok_or_else(not_found)?;
+        let value = self.at_level(self.client.get(key)).await.map_err(|error| self.failure(&error))?;
+        let value = value.ok_or_else(not_found)?;
         let mut out = io::stdout().lock();
         out.write_all(&value)?;
         if newline || out.is_terminal() {
@@ -116,7 +129,7 @@ impl Cluster {
     }
 
     async fn delete(&self, key: &[u8]) -> Result<(), Failure> {
-        match self.client.delete(key).await.map_err(|error| self.failure(&error))? {
+        match self.at_level(self.client.delete(key)).await.map_err(|error| self.failure(&error))? {
             deleted if self.json => self.answer(&json!({ "deleted": deleted }), deleted),
             true => line("deleted"),
             false => Err(not_found()),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 
 use trellis::base::reply::Wire;
-use trellis::client::{Client, Error, Item, Value};
+use trellis::client::{Error, Item, Value};
 
 use super::arguments::FileFormat;
 use super::ask::{Cluster, line};
@@ -37,9 +37,8 @@ pub(crate) async fn run(cluster: &Cluster, file: &Path, format: FileFormat, patt
         _ => None,
     };
     let mut progress = Progress::of("exported", total, false);
-    let client = &cluster.client;
-    let keys = client.scan(pattern).try_chunks(PAGE_KEYS).map_err(|error| error.1);
-    let mut pages = std::pin::pin!(keys.map_ok(|keys| page(client, keys)).try_buffered(PAGES_AT_ONCE));
+    let keys = cluster.client.scan(pattern).try_chunks(PAGE_KEYS).map_err(|error| error.1);
+    let mut pages = std::pin::pin!(keys.map_ok(|keys| page(cluster, keys)).try_buffered(PAGES_AT_ONCE));
     let mut written = Ok(());
     while let Some(page) = pages.next().await {
         match page {
@@ -69,8 +68,9 @@ pub(crate) async fn run(cluster: &Cluster, file: &Path, format: FileFormat, patt
 }
 
 /// The items of some keys. Those that are gone meanwhile are left out.
-async fn page(client: &Client, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Item)>, Error> {
-    let lengths = client.lengths(&keys).await?;
+async fn page(cluster: &Cluster, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Item)>, Error> {
+    let client = &cluster.client;
+    let lengths = cluster.at_level(client.lengths(&keys)).await?;
     let mut items = Vec::with_capacity(keys.len());
     let (mut group, mut bytes) = (Vec::new(), 0);
     let mut left = keys.into_iter().zip(lengths).filter_map(|(key, length)| Some((key, length?))).peekable();
@@ -78,7 +78,7 @@ async fn page(client: &Client, keys: Vec<Bytes>) -> Result<Vec<(Bytes, Item)>, E
         group.push(key);
         bytes += length;
         if left.peek().is_none_or(|(_, next)| bytes + next > VALUES_BYTES) {
-            let found = client.get_items(&group).await?;
+            let found = cluster.at_level(client.get_items(&group)).await?;
             items.extend(group.drain(..).zip(found).filter_map(|(key, item)| Some((key, item?))));
             bytes = 0;
         }

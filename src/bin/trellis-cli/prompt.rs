@@ -147,6 +147,10 @@ impl Prompt {
             cluster.level = Some(level);
         }
         let Some(command) = parsed.command else { return Ok(()) };
+        if matches!(&command, Command::Put { value, .. } if value == "-") {
+            let told = "the prompt has standard input for itself; `set KEY -` stores a `-`";
+            return Err(Failure::Usage(told.into()));
+        }
         self.handle.block_on(cluster.carry_out(command, None))
     }
 
