@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Subcommand;
 use futures_util::TryStreamExt;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -255,7 +254,7 @@ impl Completer for Prompt {
 fn commands(beginning: &str) -> Vec<String> {
     let lower = beginning.to_lowercase();
     let is_upper = beginning.chars().any(char::is_uppercase);
-    let own = OWN.into_iter().chain(["help", "quit"]).filter(|name| Command::has_subcommand(name) || *name != "import");
+    let own = OWN.into_iter().chain(["help", "quit"]);
     let names: BTreeSet<&str> = own.chain(COMMANDS.iter().map(|command| command.name)).collect();
     let fitting = names.into_iter().filter(|name| name.starts_with(&lower));
     fitting.map(|name| if is_upper { name.to_uppercase() } else { name.to_owned() }).collect()
@@ -263,6 +262,8 @@ fn commands(beginning: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Subcommand;
+
     use super::*;
 
     #[test]
