@@ -1,5 +1,5 @@
-//! Keys and values as lines of JSON: `{"key":"k","value":"v","ttl_ms":1000}`. What is no text is `key_base64`, `value_base64`. Reads and
-//! writes them; never opens a file. Tested below.
+//! Keys and values as lines of JSON: `{"key":"k","value":"v","ttl_ms":1000}`. What is no text, or shorter so, is `key_base64`,
+//! `value_base64`. Reads and writes them; never opens a file. Tested below.
 
 use std::time::Duration;
 
@@ -43,9 +43,24 @@ pub(crate) fn of_item(key: &[u8], item: &Item) -> String {
 
 fn text_or_base64(bytes: &[u8]) -> (Option<std::borrow::Cow<'_, str>>, Option<String>) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text.into()), None),
-        Err(_) => (None, Some(base64::encode(bytes))),
+        Ok(text) if json_bytes(bytes) <= base64_bytes(bytes) => (Some(text.into()), None),
+        _ => (None, Some(base64::encode(bytes))),
     }
+}
+
+/// Bytes of a text in JSON, without its quotes: RFC 8259, section 7.
+fn json_bytes(text: &[u8]) -> usize {
+    let escaped = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0C => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.iter().map(escaped).sum()
+}
+
+/// The same in base64, with what its name is longer.
+fn base64_bytes(bytes: &[u8]) -> usize {
+    "_base64".len() + bytes.len().div_ceil(3) * 4
 }
 
 /// Reads a line.
@@ -92,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_was_written_reads_back() {
-        let values: [&[u8]; 5] = [b"", b"v", "\u{1F600}\n\"".as_bytes(), b"\xff\0", b"\r\n"];
+        let values: [&[u8]; 6] = [b"", b"v", "\u{1F600}\n\"".as_bytes(), b"\xff\0", b"\r\n", &[0; 99]];
         for key in values {
             for value in values {
                 for ttl_ms in [None, Some(1), Some(99_999)] {
@@ -108,6 +123,16 @@ mod tests {
         assert_eq!(of_item(b"k", &item(b"\xff", None)), r#"{"key":"k","value_base64":"/w=="}"#);
         // What has less than a millisecond left still goes.
         assert!(of_item(b"k", &item(b"", Some(0))).contains("\"ttl_ms\":1"));
+    }
+
+    #[test]
+    fn no_line_is_longer_than_base64_makes_it() {
+        for unit in ["\u{1}", "\n", "\"", "\\", "\u{7f}", "\u{80}", "\u{2028}", "a"] {
+            let value = unit.repeat(3000);
+            let line = of_item(b"k", &item(value.as_bytes(), None));
+            let value_bytes = line.len() - r#"{"key":"k","value":""}"#.len();
+            assert_eq!(value_bytes, json_bytes(value.as_bytes()).min(base64_bytes(value.as_bytes())), "{unit:?}");
+        }
     }
 
     #[test]
