@@ -7,7 +7,7 @@ mod running;
 use std::io::Write;
 use std::process::{Output, Stdio};
 
-use running::{Node, program};
+use running::{Node, program, tell};
 
 /// Runs a command against a server, with something on standard input.
 fn cli_with(server: &str, args: &[&str], input: &[u8]) -> Output {
@@ -22,6 +22,23 @@ fn cli_with(server: &str, args: &[&str], input: &[u8]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn flags_of_memcached_clients_pass_through_a_file() {
+    let [from, to] = [(); 2].map(|()| Node::start(&["0", "--memcached-port", "0"]));
+    let set = "set a 7 0 1\r\nx\r\nset b 4294967295 1000 1\r\ny\r\nset c 0 0 1\r\nz\r\n";
+    assert_eq!(tell(&from.memcached, set, 3), "STORED\r\n".repeat(3));
+    let exported = cli_with(&from.main, &["export", "-"], b"").stdout;
+    assert!(text(&exported).contains("{\"key\":\"a\",\"value\":\"x\",\"flags\":7}\n"), "{}", text(&exported));
+    let imported = cli_with(&to.main, &["import", "-"], &exported);
+    assert_eq!(imported.status.code(), Some(0), "{imported:?}");
+    let values = "VALUE a 7 1\r\nx\r\nVALUE b 4294967295 1\r\ny\r\nVALUE c 0 1\r\nz\r\nEND\r\n";
+    assert_eq!(tell(&to.memcached, "get a b c\r\n", 7), values);
+    let ttls = text(&cli_with(&to.main, &[], b"ttl a\nttl b\n").stdout);
+    let Some(("(integer) -1", ttl)) = ttls.trim_end().split_once('\n') else { panic!("{ttls}") };
+    let left: u64 = ttl.trim_start_matches("(integer) ").parse().expect("a number");
+    assert!((900..=1000).contains(&left), "{ttls}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Item {
     pub version: Version,
     /// Time left to live, unless it has no deadline.
     pub ttl: Option<Duration>,
+    /// Flags of memcached clients; 0 of what others have stored.
+    pub flags: u32,
 }
 
 /// What an operation was answered, errors aside.
@@ -40,13 +42,13 @@ impl Reply {
     /// Of the node, in its words; or that it is no reply.
     pub(super) fn read(encoded: &Bytes) -> Result<Self, Error> {
         match item::read_shared(encoded) {
-            Answer::Item(ItemReply { outcome, version, ttl_ms, len, value, .. }) => {
+            Answer::Item(ItemReply { outcome, version, marks, ttl_ms, len, value, .. }) => {
                 let item = value.map(|content| {
                     let value = match content {
                         Content::Shared(bytes) if bytes.len() >= LARGE_VALUE_BYTES => bytes,
                         small => Bytes::copy_from_slice(small.bytes()),
                     };
-                    Item { value, version, ttl: ttl_ms.map(Duration::from_millis) }
+                    Item { value, version, ttl: ttl_ms.map(Duration::from_millis), flags: marks.flags }
                 });
                 Ok(Self::Item(outcome, len, item))
             }

@@ -90,6 +90,8 @@ pub(crate) enum Command {
     },
     /// Store what a file holds: JSON lines, as `export` writes them, or Redis commands, as `redis-cli --pipe` takes them
     ///
+    /// The time to live of a key (`ttl_ms`, `PX`) begins anew with its import, whenever the file was written.
+    ///
     /// A line of JSON that is wrong, or a key that is refused, is told by its number and the rest goes on; of commands that break the
     /// protocol nothing can be read after the break. Exits 1 if anything was not stored.
     Import {
@@ -99,7 +101,9 @@ pub(crate) enum Command {
         #[arg(long)]
         format: Option<FileFormat>,
     },
-    /// Write all keys with their values and deadlines to a file
+    /// Write all keys with their values and the time they have left to a file
+    ///
+    /// Flags of memcached clients are in JSON alone: the `SET` that any Redis server takes has none.
     Export {
         /// `-` writes standard output
         file: PathBuf,

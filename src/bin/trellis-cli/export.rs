@@ -90,6 +90,7 @@ fn write(out: &mut impl Write, format: FileFormat, key: &Bytes, item: &Item) -> 
     match format {
         FileFormat::Json => writeln!(out, "{}", lines::of_item(key, item)),
         FileFormat::Resp => {
+            // `SET`, which every server takes, knows no flags.
             let mut args = vec![Value::bulk("SET"), Value::Bulk(key.clone()), Value::Bulk(item.value.clone())];
             if let Some(ttl) = item.ttl {
                 let ms = ttl.as_millis().max(1).to_string();

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use trellis::base::limits::VALUE_BYTES_MAX;
 use trellis::base::slot::Slot;
 use trellis::client::{Error, Value};
+use trellis::protocol::dump;
 use trellis::protocol::resp::command::lookup;
 use trellis::protocol::resp::decode::Decoder;
 
@@ -137,14 +138,19 @@ impl Source {
 /// What a line of JSON holds; nothing if it is blank.
 fn of_line(line: &[u8], number: u64) -> Option<Found> {
     let line = line.trim_ascii();
-    let set = |entry: lines::Entry| {
-        let mut command = vec![Bytes::from_static(b"SET"), entry.key, entry.value];
-        if let Some(ttl) = entry.ttl {
-            command.extend([Bytes::from_static(b"PX"), ttl.as_millis().to_string().into()]);
-        }
-        command
-    };
-    (!line.is_empty()).then(|| Found { number, command: lines::read(line).map(set) })
+    (!line.is_empty()).then(|| Found { number, command: lines::read(line).map(command) })
+}
+
+/// The command that stores an entry.
+fn command(lines::Entry { key, value, ttl, flags }: lines::Entry) -> Vec<Bytes> {
+    let ttl_ms = ttl.map(|ttl| Bytes::from(ttl.as_millis().to_string()));
+    if flags == 0 {
+        let set = [Bytes::from_static(b"SET"), key, value].into_iter();
+        return set.chain(ttl_ms.into_iter().flat_map(|ms| [Bytes::from_static(b"PX"), ms])).collect();
+    }
+    // The one command that takes flags; 0 is no deadline.
+    let ttl_ms = ttl_ms.unwrap_or(Bytes::from_static(b"0"));
+    vec![Bytes::from_static(b"RESTORE"), key, ttl_ms, dump::pack(&value, flags), Bytes::from_static(b"REPLACE")]
 }
 
 /// The lane of a command on one key; `None` for those that must wait for all before them.
@@ -386,6 +392,23 @@ mod tests {
             assert!(found[1].number == 3 && found[1].command.is_err());
             let with_ttl = ["SET", "b", "2", "PX", "5"].map(Bytes::from).to_vec();
             assert_eq!(found[2], Found { number: 4, command: Ok(with_ttl) });
+        }
+    }
+
+    #[test]
+    fn what_has_flags_is_restored_and_the_rest_is_set() {
+        let of = |ttl_ms: Option<u64>, flags| {
+            let ttl = ttl_ms.map(std::time::Duration::from_millis);
+            command(lines::Entry { key: "k".into(), value: "v".into(), ttl, flags })
+        };
+        let words = |line: &str| line.split(' ').map(|word| word.to_owned().into()).collect::<Vec<Bytes>>();
+        assert_eq!(of(None, 0), words("SET k v"));
+        assert_eq!(of(Some(5), 0), words("SET k v PX 5"));
+        for (ttl_ms, told) in [(None, "0"), (Some(5), "5")] {
+            let [restore, key, ttl, payload, replace] = &of(ttl_ms, 7)[..] else { panic!("another command") };
+            assert_eq!([restore, key, ttl, replace], ["RESTORE", "k", told, "REPLACE"]);
+            assert_eq!(dump::unpack(payload), Some(("v".into(), 7)));
+            assert_eq!(lane(&of(ttl_ms, 7)), lane(&of(ttl_ms, 0)));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Keys and values as lines of JSON: `{"key":"k","value":"v","ttl_ms":1000}`. What is no text, or shorter so, is `key_base64`,
+//! Keys and values as lines of JSON: `{"key":"k","value":"v","ttl_ms":1000,"flags":1}`. What is no text, or shorter so, is `key_base64`,
 //! `value_base64`. Reads and writes them; never opens a file. Tested below.
 
 use std::time::Duration;
@@ -16,6 +16,7 @@ pub(crate) struct Entry {
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
     pub(crate) ttl: Option<Duration>,
+    pub(crate) flags: u32,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -31,6 +32,12 @@ struct Line<'a> {
     value_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    flags: u32,
+}
+
+fn is_zero(flags: &u32) -> bool {
+    *flags == 0
 }
 
 /// The line of an item, without its end.
@@ -38,7 +45,8 @@ pub(crate) fn of_item(key: &[u8], item: &Item) -> String {
     let (key, key_base64) = text_or_base64(key);
     let (value, value_base64) = text_or_base64(&item.value);
     let ttl_ms = item.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
-    serde_json::to_string(&Line { key, key_base64, value, value_base64, ttl_ms }).expect("text and numbers make JSON")
+    let line = Line { key, key_base64, value, value_base64, ttl_ms, flags: item.flags };
+    serde_json::to_string(&line).expect("text and numbers make JSON")
 }
 
 fn text_or_base64(bytes: &[u8]) -> (Option<std::borrow::Cow<'_, str>>, Option<String>) {
@@ -87,6 +95,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Entry, String> {
         key: bytes("key", line.key, line.key_base64)?,
         value: bytes("value", line.value, line.value_base64)?,
         ttl,
+        flags: line.flags,
     })
 }
 
@@ -102,7 +111,7 @@ mod tests {
 
     fn item(value: &[u8], ttl_ms: Option<u64>) -> Item {
         let ttl = ttl_ms.map(Duration::from_millis);
-        Item { value: Bytes::copy_from_slice(value), version: Version::ZERO, ttl }
+        Item { value: Bytes::copy_from_slice(value), version: Version::ZERO, ttl, flags: 0 }
     }
 
     #[test]
@@ -111,11 +120,12 @@ mod tests {
         for key in values {
             for value in values {
                 for ttl_ms in [None, Some(1), Some(99_999)] {
-                    let line = of_item(key, &item(value, ttl_ms));
+                    let flags = ttl_ms.map_or(0, |_| u32::MAX);
+                    let line = of_item(key, &Item { flags, ..item(value, ttl_ms) });
                     assert!(!line.contains('\n'), "{line}");
                     let ttl = ttl_ms.map(Duration::from_millis);
                     let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-                    assert_eq!(read(line.as_bytes()), Ok(Entry { key, value, ttl }), "{line}");
+                    assert_eq!(read(line.as_bytes()), Ok(Entry { key, value, ttl, flags }), "{line}");
                 }
             }
         }
