@@ -5,7 +5,7 @@ mod running;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -111,6 +111,61 @@ fn keys_are_listed_by_pattern_in_order() {
     expect(&cli(at, "keys a:*"), 0, "a:1\na:2\n", "");
     expect(&cli(at, "keys [^a]:?"), 0, "b:1\n", "");
     expect(&cli(at, "keys c*"), 0, "", "");
+}
+
+#[test]
+fn what_happens_to_keys_is_watched_over_the_whole_cluster() {
+    let nodes = Node::cluster(3);
+    let (watched, other) = (nodes[0].main.as_str(), nodes[1].main.as_str());
+    let refused = cli(watched, "watch");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(
+        (refused.status.code(), told.contains("CONFIG SET notify-keyspace-events KA")),
+        (Some(1), true),
+        "{told}"
+    );
+
+    let settings = cli_with(watched, &[], b"config set notify-keyspace-events KA\n");
+    expect(&settings, 0, "OK\n", "");
+    for (as_json, seen) in [
+        (false, "set      \"k:1 \\n\"\nexpire   \"k:1 \\n\"\ndel      \"k:1 \\n\"\n"),
+        (
+            true,
+            "{\"event\":\"set\",\"key\":\"k:1 \\n\"}\n{\"event\":\"expire\",\"key\":\"k:1 \\n\"}\n{\"event\":\"del\",\"key\":\"k:1 \\n\"}\n",
+        ),
+    ] {
+        let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
+        command.args([watched, "watch", "k:*"]).args(as_json.then_some("--json"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
+        let mut says = BufReader::new(child.stderr.take().expect("piped"));
+        let mut first = String::new();
+        says.read_line(&mut first).expect("it says when it watches");
+        assert_eq!(first, format!("watching \"k:*\" through {watched}: AK\n"));
+        expect(&cli(other, "put j v"), 0, "OK\n", "");
+        expect(&cli_with(other, &[b"put", b"k:1 \n", b"v", b"--ttl", b"1h"], b""), 0, "OK\n", "");
+        expect(&cli_with(other, &[b"delete", b"k:1 \n"], b""), 0, "deleted\n", "");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let got: String = (0..3).map(|_| lines.next().expect("an event").expect("text") + "\n").collect();
+        assert_eq!(got, seen);
+        child.kill().expect("it runs");
+        child.wait().expect("it ended");
+    }
+}
+
+#[test]
+fn a_watch_ends_with_its_connection() {
+    let node = Node::start(&["0", "--notify-keyspace-events", "KA"]);
+    let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
+    command.args([&node.main, "watch"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it can be started");
+    let mut says = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    says.read_line(&mut line).expect("it says when it watches");
+    node.signal("KILL");
+    line.clear();
+    says.read_to_string(&mut line).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(3));
+    assert!(line.contains("is not seen") && line.lines().count() == 1, "{line}");
 }
 
 #[test]

@@ -73,6 +73,14 @@ pub(crate) enum Command {
         #[arg(default_value = "*", allow_negative_numbers = true)]
         pattern: OsString,
     },
+    /// Show what happens to keys, as it happens: a line for each event, until the connection is lost
+    ///
+    /// The node must tell of keys: --notify-keyspace-events KA. It tells of all that happen in the cluster.
+    Watch {
+        /// Glob: `*` `?` `[a-z]` `\`
+        #[arg(default_value = "*", allow_hyphen_values = true)]
+        pattern: OsString,
+    },
     /// Whether the node is ready; exits 1 when it is not
     Health,
     /// Members, their state and share, keys, version

@@ -16,7 +16,7 @@ use trellis::client::{Applied, Client, Error, ErrorKind, Options, Request, TIMEO
 use trellis::protocol::native::OTHER_CLUSTER;
 
 use super::arguments::{Arguments, Command};
-use super::{Failure, export, import, lines, show};
+use super::{Failure, export, import, lines, show, watch};
 
 /// Carries out the command.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -77,6 +77,7 @@ impl Cluster {
             Command::Get { key, newline } => self.get(key.as_bytes(), newline).await,
             Command::Delete { key } => self.delete(key.as_bytes()).await,
             Command::Keys { pattern } => self.keys(pattern.as_bytes()).await,
+            Command::Watch { pattern } => watch::run(self, pattern.as_bytes()).await,
             Command::Health => self.health().await,
             Command::Status => self.status().await,
             Command::Ring { key } => self.ring(key.as_deref()).await,

@@ -12,6 +12,7 @@ mod progress;
 mod prompt;
 mod replies;
 mod show;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
