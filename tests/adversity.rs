@@ -148,3 +148,37 @@ fn the_replies_to_one_batch_are_bounded_and_the_rest_of_it_is_refused() {
     assert!(bytes > REPLIES_BYTES_MAX && bytes < REPLIES_BYTES_MAX + 2 * one, "{bytes} bytes");
     assert!(tail.contains("-BUSY the replies to one batch are too large"), "{tail:?}");
 }
+
+#[test]
+fn who_waits_for_a_dead_coordinators_promise_is_answered_and_not_left_in_doubt() {
+    let nodes = Node::cluster_with(3, &["--consistency", "quorum"]);
+    let at = |n: usize| nodes[n].main.as_str();
+    // The last coordinates them, the second does when it is dead, and the first is asked.
+    let is_coordinated = |key: &String| {
+        let replicas = nodes[0].json(&format!("/v1/ring/{key}"));
+        let order = replicas["replicas"].as_array().into_iter().flatten().map(|replica| &replica["address"]);
+        order.eq([at(2), at(1), at(0)])
+    };
+    let keys: Vec<String> = (0..).map(|n| format!("k{n}")).filter(is_coordinated).take(8).collect();
+    for key in &keys {
+        assert_eq!(tell(at(0), &format!("SET {key} old GET\r\n"), 1), "$-1\r\n");
+    }
+    nodes[2].signal("KILL");
+    until("the first knows", || {
+        let status = nodes[0].json("/v1/status");
+        let members = status["members"].as_array().into_iter().flatten();
+        (members.filter(|member| member["state"] == "alive").count() == 2).then_some(())
+    });
+    let ask = |key: &String| {
+        let mut client = BufReader::new(connect(at(0)));
+        write!(client.get_mut(), "SET {key} new GET\r\n").expect("the node reads");
+        client
+    };
+    for mut client in keys.iter().map(ask).collect::<Vec<_>>() {
+        let (mut length, mut value) = (String::new(), String::new());
+        client.read_line(&mut length).expect("the node answers");
+        assert_eq!(length, "$3\r\n");
+        client.read_line(&mut value).expect("the node answers");
+        assert_eq!(value, "old\r\n");
+    }
+}

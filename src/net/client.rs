@@ -1,5 +1,5 @@
-//! A client of the native protocol: greets a node, asks it one question at a time, hands out the answers. For `trellis-cli`, for exchanges
-//! with nodes the ring does not know yet, and for tests. Never retries and never multiplexes; links between peers do that. Tested below.
+//! A client of the native protocol: greets a node, asks it one question at a time, hands out the answers. For exchanges with nodes that the
+//! ring does not know yet. Never retries and never multiplexes; links between peers do that. Tested below.
 
 use std::io;
 use std::net::SocketAddr;

@@ -50,7 +50,8 @@ struct Lease {
     until: UnixMs,
     /// When another last asked.
     wanted: Option<UnixMs>,
-    /// The first and the last of the writes that came here one upon the other, none left out.
+    /// The last of the writes that came here one upon the other, none left out, and what the first of them was written upon, or itself if
+    /// that is not known.
     chain: (Version, Version),
 }
 
@@ -138,17 +139,22 @@ impl Leases {
         Ok(())
     }
 
-    /// Notes a write that was taken, and what it was written upon, [`Version::ZERO`] if that is not known. Of keys that were never leased
-    /// nothing is noted.
+    /// Notes a write that was taken, and what it was written upon under a lease, [`Version::ZERO`] if that is not known. Of keys that were
+    /// never leased nothing is noted.
     pub fn taken(&mut self, key: &[u8], base: Version, version: Version) {
         if let Some(lease) = self.held.peek_mut(&self.hash.hash_one(key)) {
             let follows = base > Version::ZERO && lease.chain.1 == base;
-            let first = if follows { lease.chain.0 } else { version };
+            // Whoever had the lease had asked a majority: nothing but this write came after what it was written upon.
+            let first = match base {
+                _ if follows => lease.chain.0,
+                Version::ZERO => version,
+                _ => base,
+            };
             lease.chain = (first, version);
         }
     }
 
-    /// Since which version every write that led to `held` was taken here.
+    /// After which version every write that led to `held` was taken here.
     pub fn known_since(&self, key: &[u8], held: Version) -> Option<Version> {
         let lease = self.held.peek(&self.hash.hash_one(key))?;
         (lease.chain.1 == held && held > Version::ZERO).then_some(lease.chain.0)

@@ -11,9 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
-use trellis::net::Net;
-use trellis::net::client::Client;
-use trellis::protocol::native::Ask;
+use trellis::client::Client;
 
 /// Far longer than anything takes; a test that meets it has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -209,10 +207,9 @@ pub(crate) fn until<T>(what: impl Display, mut look: impl FnMut() -> Option<T>) 
 pub(crate) fn harm(node: &Node, request: &'static [u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let address = node.main.parse().expect("the ready line has an address");
-        let mut client = Client::connect(Net::Os, address, "trellis", DEADLINE).await.expect("the node answers");
+        let client = Client::connect([&node.main]).await.expect("the node answers");
         // The node may stop before its answer is out.
-        let _ = client.ask(Ask::Admin(request), DEADLINE, |_| Some(())).await;
+        let _ = client.admin(Some(&node.main), request).await;
     });
 }
 

@@ -192,6 +192,11 @@ async fn carefully(desk: &Rc<Desk>, shard: usize, ops: &Ops, terms: Terms) -> Re
                 if !patience.outlasts(desk, &obstacle).await {
                     return Err(refusal(desk, &obstacle));
                 }
+                // Asked again, this is a first attempt still; begun from now on, it would be one of two that nobody can tell apart.
+                if !ops.retry && terms.start_by.is_some_and(|start_by| start_by <= desk.clock.monotonic()) {
+                    desk.count(Counter::OpsLate, ops.ops.len() as u64);
+                    return Err(LATE);
+                }
                 above = above.max(obstacle.above());
                 continue;
             }
