@@ -13,7 +13,7 @@ use super::body::Room;
 use super::condition::{OfRead, Requires, Verdict, etag, of_change};
 use super::query::{self, Query};
 use super::refusal::Refusal;
-use crate::actors::connection::Outside;
+use crate::actors::connection::{Outside, Wanted};
 use crate::actors::handles::Handles;
 use crate::base::counters::Counter;
 use crate::base::hlc::Version;
@@ -23,7 +23,6 @@ use crate::base::op::{Act, Deadline, Expiry, Op};
 use crate::base::reply::Wire;
 use crate::config::quantity::parse_duration;
 use crate::protocol::item::{Answer, Item};
-use crate::protocol::request::Request;
 use crate::protocol::resp::encode::ReplyBuf;
 
 /// What paths of keys begin with.
@@ -63,7 +62,7 @@ struct Asked {
 impl Asked {
     async fn send(self, handles: &Handles) -> Result<ReplyBuf, Refusal> {
         let key = self.op.key.clone();
-        let request = Outside { request: Request::One(self.op), name: self.name, wire: Wire::Item, level: self.level };
+        let request = Outside { wanted: Wanted::Key(self.op), name: self.name, wire: Wire::Item, level: self.level };
         handles.ask(&key, request).await.map_err(|_| Refusal::Gone)
     }
 }

@@ -13,13 +13,13 @@ use super::body::Room;
 use super::keys::{PREFIX, counted, level};
 use super::query::Query;
 use super::refusal::Refusal;
-use crate::actors::connection::Outside;
+use crate::actors::connection::{Outside, Wanted};
 use crate::actors::handles::Handles;
 use crate::actors::router::cursor_at;
 use crate::base::level::Level;
 use crate::base::limits::{COMMAND_BYTES_MAX, KEY_BYTES_MAX};
 use crate::base::reply::Wire;
-use crate::protocol::request::{ClusterOp, Request};
+use crate::protocol::request::ClusterOp;
 use crate::protocol::resp::read::ReplyReader;
 use crate::protocol::resp::value::Value;
 
@@ -127,7 +127,7 @@ async fn page(handles: &Handles, room: &Room, request: &HttpRequest) -> Result<H
 async fn step(handles: &Handles, asked: &Asked, cursor: u64, wanted: usize) -> Result<(u64, Vec<Bytes>), Refusal> {
     let count = if asked.pattern.is_some() { LOOKED_AT.max(wanted) } else { wanted };
     let scan = ClusterOp::Scan { cursor, pattern: asked.pattern.clone(), count: count as u64, nothing: false };
-    let request = Outside { request: Request::Cluster(scan), name: "http_list", wire: Wire::Resp3, level: asked.level };
+    let request = Outside { wanted: Wanted::Scan(scan), name: "http_list", wire: Wire::Resp3, level: asked.level };
     let reply = handles.ask(b"", request).await.map_err(|_| Refusal::Gone)?;
     let mut encoded = BytesMut::new();
     reply.slices(0..reply.replies()).for_each(|piece| encoded.extend_from_slice(piece));

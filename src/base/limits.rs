@@ -52,6 +52,8 @@ pub const WATCHED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest name of a channel, or pattern: that of the events of the longest key.
 pub const CHANNEL_BYTES_MAX: usize = KEY_BYTES_MAX + 64;
+/// Bytes of a pattern of channels. Each message is compared with each pattern, at worst byte by byte with each byte.
+pub const PATTERN_BYTES_MAX: usize = 1024;
 /// Names one connection subscribes to: more than anybody has seen, and what a node with a thousand such connections can hold.
 pub const SUBSCRIPTIONS_MAX: usize = 64 * 1024;
 /// Bytes of these names.

@@ -3,6 +3,8 @@
 What is compared is compared byte by byte, in RESP2 and RESP3.
 """
 
+import http.client
+import json
 import shutil
 import tempfile
 import threading
@@ -161,6 +163,12 @@ def pausing(node):
     waits.start()
     waits.join(0.2)
     same(replies, [], "everything is paused")
+    web = http.client.HTTPConnection(*node.admin.split(":"), timeout=15)
+    web.request("GET", "/v1/kv/paused")
+    answer = web.getresponse()
+    told = json.loads(answer.read())["error"]
+    same((answer.status, told["applied"], "CLIENT PAUSE" in told["message"]), (504, "no", True), "HTTP has a deadline")
+    same(replies, [], "everything is paused still")
     same(admin.client_unpause(), b"OK", "the pause is ended")
     waits.join(2)
     same(replies, [b"2"], "and who waited is answered")

@@ -146,22 +146,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--client", default="all", choices=["all", *CLIENTS])
     parser.add_argument("--keys", type=int, help="keys to import, each client (100,000; short 2,000)")
+    parser.add_argument("--without-ioredis", action="store_true", help="where Node.js is not installed")
     parser.add_argument("--short", action="store_true", help="all clients at once on one cluster")
     parser.add_argument("--seed", type=int, default=1, help="of the workers' dice")
     options = parser.parse_args()
     options.keys = options.keys or (2_000 if options.short else 100_000)
     options.pause, options.chunk, options.sessions, options.after = (0.1, 200, 4, 2) if options.short else (0.005, 500, 40, 8)
     names = list(CLIENTS) if options.client == "all" else [options.client]
+    names = [name for name in names if not (options.without_ioredis and name in workload_ioredis.CLIENTS)]
     absent = [name for name in names if name in workload_ioredis.CLIENTS and not workload_ioredis.available()]
     if absent:
-        print(f"not there: {', '.join(absent)} (Node.js, or IOREDIS)")
-        names = [name for name in names if name not in absent]
+        raise SystemExit(f"not there: {', '.join(absent)} (Node.js, or IOREDIS)")
     reports = {}
     for together in [names] if options.short else [[name] for name in names]:
         print(f"{', '.join(together)}: {options.keys:,} keys each", flush=True)
         reports.update(around(together, options))
     failures = table(reports)
-    raise SystemExit(1 if failures or not reports else 0)
+    raise SystemExit(1 if failures else 0)
 
 
 main()

@@ -2,8 +2,8 @@
 //! what such a node tells it, and what it is held to that peers are trusted with. Never executes anything. Tested below.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
+use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::base::counters::Counter;
@@ -23,14 +23,11 @@ const SERVING_TOLD_MAX: usize = 8;
 ///
 /// # Errors
 /// The error line; nothing was done.
-pub(super) async fn admit(door: &Rc<Door>, ops: &[Op]) -> Result<(), String> {
+pub(super) async fn admit(door: &Door, ops: &[Op], deadline: Instant) -> Result<(), String> {
     door.counters.borrow_mut().add(Counter::Commands, ops.len() as u64);
     too_long(ops, door.handles.settings.value_bytes_max)?;
     let writes = ops.iter().any(|op| op.act.writes());
-    if door.handles.census.pausing.is_set() {
-        pause::wait_out(door, writes).await;
-    }
-    Ok(())
+    Ok(pause::wait_out_until(door, writes, deadline).await?)
 }
 
 fn too_long(ops: &[Op], value_bytes_max: usize) -> Result<(), String> {

@@ -66,12 +66,18 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
     let mut replies = entry.session.borrow().replies();
     // Takes what the client has said it does not want to hear.
     let mut unheard = ReplyBuf::new(out.wire());
+    let mut hears = replies == Replies::On;
     door.counters.borrow_mut().add(Counter::Commands, commands.len() as u64);
     for mut args in commands.drain(..) {
         let bytes: usize = args.iter().map(Bytes::len).sum();
         let told = if tells { run.tell(&args) } else { None };
         let parsed = pubsub::restricted(entry, parse(&mut args, &context));
-        let out = if replies == Replies::On || unmutes(entry, &parsed) { &mut *out } else { &mut unheard };
+        let heard = replies == Replies::On || unmutes(entry, &parsed);
+        if heard != std::mem::replace(&mut hears, heard) {
+            flush(door, entry, &mut run, if heard { &mut unheard } else { &mut *out }).await;
+            unheard.clear();
+        }
+        let out = if heard { &mut *out } else { &mut unheard };
         if door.handles.census.pausing.is_set()
             && let Ok((command, _)) = &parsed
             && let Some(writes) = writes(entry, command)
@@ -114,16 +120,12 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
                 out.push_value(&error.reply());
             }
         }
-        if replies != Replies::On {
-            flush(door, entry, &mut run, &mut unheard).await;
-            unheard.clear();
-            if replies == Replies::SkipNext {
-                replies = Replies::On;
-                entry.session.borrow_mut().skipped();
-            }
+        if replies == Replies::SkipNext {
+            replies = Replies::On;
+            entry.session.borrow_mut().skipped();
         }
     }
-    flush(door, entry, &mut run, out).await;
+    flush(door, entry, &mut run, if hears { &mut *out } else { &mut unheard }).await;
     out.set_wire(entry.session.borrow().wire());
     true
 }

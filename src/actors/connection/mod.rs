@@ -48,7 +48,7 @@ use super::admission::{Admission, Budget};
 use super::handles::Handles;
 use super::latency::Latencies;
 
-pub use outside::{Note, Outside};
+pub use outside::{Note, Outside, Wanted};
 use pubsub::Listening;
 pub use seat::Census;
 use seat::{Role, Seat};

@@ -8,6 +8,7 @@ use actix::prelude::*;
 use crate::base::counters::Counter;
 use crate::base::level::Level;
 use crate::base::limits::REQUEST_TIMEOUT;
+use crate::base::op::Op;
 use crate::base::reply::{BUSY, ReplyRef, ReplySink, STOPPING, Wire};
 use crate::protocol::request::{ClusterOp, Request};
 use crate::protocol::resp::encode::ReplyBuf;
@@ -19,8 +20,8 @@ use super::{Connections, Door, pause};
 #[derive(Message, Debug)]
 #[rtype(result = "ReplyBuf")]
 pub struct Outside {
-    /// The request.
-    pub request: Request,
+    /// What is asked for.
+    pub wanted: Wanted,
     /// Under which name its latency is recorded.
     pub name: &'static str,
     /// How to encode the reply.
@@ -29,36 +30,37 @@ pub struct Outside {
     pub level: Level,
 }
 
+/// What such clients can ask for.
+#[derive(Debug)]
+pub enum Wanted {
+    /// One operation on one key.
+    Key(Op),
+    /// Keys of the whole cluster, page by page.
+    Scan(ClusterOp),
+}
+
 /// Something that was refused before it became a request.
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
 pub struct Note(pub Counter);
 
-/// Whether it can change anything, and the bytes it brings.
-fn weigh(request: &Request) -> (bool, usize) {
-    let of_op = |op: &crate::base::op::Op| op.key.len() + op.value.len();
-    match request {
-        Request::One(op) => (op.act.writes(), of_op(op)),
-        Request::Many(_, ops) => (ops.iter().any(|op| op.act.writes()), ops.iter().map(of_op).sum()),
-        Request::Several(several) => (true, several.keys().iter().map(|key| key.len()).sum()),
-        Request::Cluster(ClusterOp::Scan { pattern, .. }) => (false, pattern.as_ref().map_or(0, |glob| glob.len())),
-        Request::Cluster(_) => (true, 0),
-    }
-}
-
-async fn answer(door: Rc<Door>, Outside { request, name, wire, level }: Outside) -> ReplyBuf {
-    let (writes, bytes) = weigh(&request);
-    if door.handles.census.pausing.is_set() {
-        pause::wait_out(&door, writes).await;
-    }
+async fn answer(door: Rc<Door>, Outside { wanted, name, wire, level }: Outside) -> ReplyBuf {
+    let (writes, bytes, request) = match wanted {
+        Wanted::Key(op) => (op.act.writes(), op.key.len() + op.value.len(), Request::One(op)),
+        Wanted::Scan(scan) => (false, 0, Request::Cluster(scan)),
+    };
     door.count(Counter::Commands);
+    let deadline = door.handles.clock.monotonic() + REQUEST_TIMEOUT;
+    if let Err(text) = pause::wait_out_until(&door, writes, deadline).await {
+        return error(text, wire);
+    }
     if door.is_stopping() {
         return refusal(&door, Counter::Shutdown, STOPPING, wire);
     }
     let room = if door.budget.is_overdrawn() { None } else { door.admission.admit(request.ops(), bytes) };
     let Some(_permit) = room else { return refusal(&door, Counter::Busy, BUSY, wire) };
     let started = door.handles.clock.monotonic();
-    let batch = Batch { requests: vec![request], together: false, wire, level, deadline: started + REQUEST_TIMEOUT };
+    let batch = Batch { requests: vec![request], together: false, wire, level, deadline };
     let answered = door.handles.routers[door.shard].send(batch).await;
     door.latencies.borrow_mut().entry(name).or_default().record(started.elapsed(), 1);
     answered.unwrap_or_else(|_| refusal(&door, Counter::Shutdown, STOPPING, wire))
@@ -66,6 +68,10 @@ async fn answer(door: Rc<Door>, Outside { request, name, wire, level }: Outside)
 
 fn refusal(door: &Door, counter: Counter, text: &'static str, wire: Wire) -> ReplyBuf {
     door.count(counter);
+    error(text, wire)
+}
+
+fn error(text: &'static str, wire: Wire) -> ReplyBuf {
     let mut replies = ReplyBuf::new(wire);
     replies.reply(ReplyRef::Error(text.into()));
     replies

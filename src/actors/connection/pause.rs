@@ -4,6 +4,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::base::counters::Counter;
 use crate::base::hlc::UnixMs;
 use crate::protocol::resp::control::Pause;
 
@@ -43,13 +46,17 @@ impl Pausing {
     /// Whether a command is held up now, given whether it writes.
     pub(super) fn holds(&self, writes: bool, now: UnixMs) -> bool {
         let until = self.until.load(Ordering::Relaxed);
-        if until != 0 && until <= now {
-            self.end();
+        // A pause that begins meanwhile goes on.
+        let is_over = until != 0 && until <= now;
+        if is_over && self.until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.everything.store(false, Ordering::Relaxed);
         }
         now < until && (writes || self.everything.load(Ordering::Relaxed))
     }
 }
 
+/// What is answered to whoever can't wait for the end of a pause.
+const HELD_UP: &str = "TIMEOUT the node holds its clients up (CLIENT PAUSE), applied: no";
 /// How often a command that is held up looks whether it still is.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -63,6 +70,21 @@ pub(super) async fn wait_out(door: &Door, writes: bool) {
     while holds(door, writes) && !door.is_stopping() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The same for who has a deadline.
+///
+/// # Errors
+/// [`HELD_UP`] when it is over; nothing was done.
+pub(super) async fn wait_out_until(door: &Door, writes: bool, deadline: Instant) -> Result<(), &'static str> {
+    // What the common case costs.
+    if !door.handles.census.pausing.is_set() {
+        return Ok(());
+    }
+    tokio::time::timeout_at(deadline, wait_out(door, writes)).await.map_err(|_| {
+        door.count(Counter::Timeout);
+        HELD_UP
+    })
 }
 
 #[cfg(test)]

@@ -175,14 +175,15 @@ async fn coordinate(door: &Rc<Door>, is_peer: bool, batch: PeerBatch, bytes: usi
         // Whoever sent this will find another replica; a stopping node is one that nobody should wait for.
         return Err(Misdirected { epoch: 0 });
     }
+    // Before it has a permit: who is held up keeps nobody else out.
+    if !is_peer && let Err(text) = direct::admit(door, &batch.ops, batch.deadline).await {
+        return refused(&text);
+    }
     let room = if is_peer { &door.peer_admission } else { &door.admission };
     let Some(_permit) = room.admit(count, bytes) else {
         door.count(Counter::Busy);
         return refused(BUSY);
     };
-    if !is_peer && let Err(text) = direct::admit(door, &batch.ops).await {
-        return refused(&text);
-    }
     match door.handles.routers[door.shard].send(batch).await {
         Ok(result) => result,
         Err(_) => Err(Misdirected { epoch: 0 }),

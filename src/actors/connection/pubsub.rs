@@ -124,12 +124,15 @@ pub(super) async fn execute(
         PubSubCommand::Publish { kind, channel, payload } => {
             publish(door, entry, Publish { kind, channel, payload }, out).await;
         }
-        asked => match ask(door, asked).await {
-            Ok(value) => out.push_value(&value),
-            Err(unasked) => {
-                door.count(Counter::NoQuorum);
-                out.push_error(unasked.to_string().as_bytes());
-            }
+        asked => match door.admission.admit(1, 0) {
+            None => commands::refuse(door, Counter::Busy, BUSY, 1, out),
+            Some(_permit) => match ask(door, asked).await {
+                Ok(value) => out.push_value(&value),
+                Err(unasked) => {
+                    door.count(Counter::NoQuorum);
+                    out.push_error(unasked.to_string().as_bytes());
+                }
+            },
         },
     }
     if out.kind(before) == Some(ReplyKind::Error) {

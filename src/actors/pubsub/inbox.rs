@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
@@ -20,6 +20,7 @@ pub struct Inbox {
     sender: UnboundedSender<Pushed>,
     own: AtomicUsize,
     all: Waiting,
+    is_cut: AtomicBool,
     connection: AbortHandle,
 }
 
@@ -40,12 +41,19 @@ impl fmt::Debug for Inbox {
 }
 
 impl Inbox {
-    /// Sends a message, or ends the connection for which too much waits. A single message may be as large as it is.
-    pub(super) fn push(&self, pushed: Pushed) -> Result<(), TooSlow> {
+    /// Sends a message, or ends the connection for which too much waits. A single message may be as large as it is. How many arrive.
+    ///
+    /// # Errors
+    /// [`TooSlow`], once: until the hub has heard of its end, nothing more is sent there.
+    pub(super) fn push(&self, pushed: Pushed) -> Result<u64, TooSlow> {
+        if self.is_cut.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
         let (bytes, own, all) = (pushed.bytes(), self.own.load(Ordering::Relaxed), self.all.load(Ordering::Relaxed));
         let after = own + bytes;
         let too_slow = after > PUSH_BYTES_MAX || all > PUSHES_BYTES_MAX && after > PUSH_BYTES_KEPT;
         if own > 0 && too_slow {
+            self.is_cut.store(true, Ordering::Relaxed);
             self.connection.abort();
             return Err(TooSlow);
         }
@@ -53,7 +61,7 @@ impl Inbox {
         self.all.fetch_add(bytes, Ordering::Relaxed);
         // A connection that is gone is about to say so.
         let _ = self.sender.send(pushed);
-        Ok(())
+        Ok(1)
     }
 
     fn took(&self, pushed: &Pushed) {
@@ -72,8 +80,8 @@ impl Feed {
     /// For the connection that this handle ends.
     pub fn new(all: Waiting, connection: AbortHandle) -> Self {
         let (sender, receiver) = unbounded_channel();
-        let inbox = Arc::new(Inbox { sender, own: AtomicUsize::new(0), all, connection });
-        Self { receiver: RefCell::new(receiver), inbox }
+        let inbox = Inbox { sender, own: AtomicUsize::new(0), all, is_cut: AtomicBool::new(false), connection };
+        Self { receiver: RefCell::new(receiver), inbox: Arc::new(inbox) }
     }
 
     /// The hub's end.
@@ -111,12 +119,13 @@ mod tests {
         let task = tokio::spawn(std::future::pending::<()>());
         let feed = Feed::new(all.clone(), task.abort_handle());
         let inbox = feed.inbox();
-        assert_eq!(inbox.push(message(PUSH_BYTES_MAX + 1)), Ok(()), "one message may be as large as it is");
+        assert_eq!(inbox.push(message(PUSH_BYTES_MAX + 1)), Ok(1), "one message may be as large as it is");
         assert!(all.load(Ordering::Relaxed) > PUSH_BYTES_MAX);
         assert_eq!(feed.next().await, message(PUSH_BYTES_MAX + 1));
         assert_eq!((all.load(Ordering::Relaxed), feed.try_next()), (0, None));
-        assert_eq!(inbox.push(message(10)), Ok(()));
+        assert_eq!(inbox.push(message(10)), Ok(1));
         assert_eq!(inbox.push(message(PUSH_BYTES_MAX)), Err(TooSlow));
+        assert_eq!(inbox.push(message(PUSH_BYTES_MAX)), Ok(0), "it is cut off once");
         assert!(task.await.unwrap_err().is_cancelled());
         assert_eq!(feed.try_next(), Some(message(10)));
     }
@@ -126,7 +135,7 @@ mod tests {
         let all = Waiting::new(AtomicUsize::new(PUSHES_BYTES_MAX + 1));
         let task = tokio::spawn(std::future::pending::<()>());
         let feed = Feed::new(all.clone(), task.abort_handle());
-        assert_eq!(feed.inbox().push(message(PUSH_BYTES_KEPT / 2)), Ok(()));
+        assert_eq!(feed.inbox().push(message(PUSH_BYTES_KEPT / 2)), Ok(1));
         assert_eq!(feed.inbox().push(message(PUSH_BYTES_KEPT)), Err(TooSlow));
         drop(feed);
         assert_eq!(all.load(Ordering::Relaxed), PUSHES_BYTES_MAX + 1);

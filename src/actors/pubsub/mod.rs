@@ -104,7 +104,7 @@ impl Hub {
         for (pattern, inbox) in self.roster.matching(kind, channel) {
             let pushed = Pushed { kind, pattern: pattern.cloned(), channel: channel.clone(), payload: payload.clone() };
             match inbox.push(pushed) {
-                Ok(()) => sent += 1,
+                Ok(arrives) => sent += arrives,
                 Err(_) => cut += 1,
             }
         }

@@ -32,15 +32,31 @@ struct Told {
     /// The version it has acknowledged; 0 for none.
     known: u64,
     under_way: Option<u64>,
-    /// Names that have changed since the version that it knows or is being told.
+    /// Names that have changed since the version that it knows or is being told: at most [`INTEREST_NAMES_MAX`], of [`INTEREST_BYTES_MAX`].
     changed: BTreeSet<Name>,
+    changed_bytes: usize,
     /// It has to be told everything.
     anew: bool,
 }
 
 impl Told {
     fn nothing(incarnation: u64, alive: bool) -> Self {
-        Self { incarnation, alive, known: 0, under_way: None, changed: BTreeSet::new(), anew: true }
+        Self { incarnation, alive, known: 0, under_way: None, changed: BTreeSet::new(), changed_bytes: 0, anew: true }
+    }
+}
+
+impl Told {
+    fn note(&mut self, names: &[Name]) {
+        for name in names {
+            if self.changed.insert(name.clone()) {
+                self.changed_bytes += name.1.len();
+            }
+        }
+    }
+
+    fn take_changed(&mut self) -> BTreeSet<Name> {
+        self.changed_bytes = 0;
+        std::mem::take(&mut self.changed)
     }
 }
 
@@ -60,11 +76,14 @@ impl Ledger {
         let turned = everything != std::mem::replace(&mut self.everything, everything);
         for told in self.peers.values_mut() {
             told.anew |= turned;
-            if everything || told.anew || told.changed.len() + names.len() > INTEREST_NAMES_MAX {
+            if !everything && !told.anew {
+                told.note(names);
+            }
+            // To tell all anew is no more then, for that is bounded.
+            let too_much = told.changed.len() > INTEREST_NAMES_MAX || told.changed_bytes > INTEREST_BYTES_MAX;
+            if everything || told.anew || too_much {
                 told.anew |= !everything;
-                told.changed.clear();
-            } else {
-                told.changed.extend(names.iter().cloned());
+                told.take_changed();
             }
         }
         self.version
@@ -88,7 +107,7 @@ impl Ledger {
             return None;
         }
         let (mut added, mut removed) = (Vec::new(), Vec::new());
-        let changed = std::mem::take(&mut told.changed);
+        let changed = told.take_changed();
         if self.everything {
         } else if told.anew {
             let all = Kind::ALL.iter().flat_map(|kind| roster.names(*kind).map(|name| (*kind, name.clone())));
@@ -114,7 +133,7 @@ impl Ledger {
             told.known = version;
         } else {
             (told.known, told.anew) = (0, true);
-            told.changed.clear();
+            told.take_changed();
         }
     }
 

@@ -151,3 +151,22 @@ fn with_too_many_names_everything_is_asked_for_until_half_are_gone() {
     assert!(!pair.told.wants(Kind::Channel, b"another") && pair.told.wants(Kind::Channel, b"channel 7"));
     assert!(!pair.told.wants(Kind::Channel, b"channel 0"));
 }
+
+#[test]
+fn names_that_come_and_go_while_a_member_is_away_are_not_kept_beyond_what_it_would_be_told_anew() {
+    let mut pair = Pair::default();
+    pair.follow(true);
+    pair.tell(true, true);
+    pair.follow(false);
+    let bytes = 64 * 1024;
+    for n in 0..2 * INTEREST_BYTES_MAX / bytes {
+        let name = (Kind::Channel, Bytes::from(vec![n as u8; bytes]));
+        assert!(pair.roster.add((name.0, &name.1), 1, ()));
+        pair.ledger.changed(std::slice::from_ref(&name), &pair.roster, Classes::NONE);
+        assert!(pair.roster.remove((name.0, &name.1), 1));
+        pair.ledger.changed(&[name], &pair.roster, Classes::NONE);
+    }
+    pair.follow(true);
+    let (_, change) = pair.ledger.next(PEER, &pair.roster).expect("it is to be told");
+    assert_eq!((change.base, change.added.len(), change.removed.len()), (0, 0, 0), "all anew, which is nothing");
+}

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::table::{Command, Parse, c_text};
 use super::{Context, ErrorText, Parsed, answer, introspect, take, wrong_arity};
 use crate::base::channel::Kind;
-use crate::base::limits::CHANNEL_BYTES_MAX;
+use crate::base::limits::{CHANNEL_BYTES_MAX, PATTERN_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use crate::protocol::resp::Args;
 use crate::protocol::resp::subscriptions::PubSubCommand;
 
@@ -117,23 +117,28 @@ fn of(command: PubSubCommand) -> Result<Parsed, ErrorText> {
 }
 
 /// The arguments from `first` on as names of channels or patterns.
-fn names(args: &mut Args, first: usize) -> Result<Vec<Bytes>, ErrorText> {
-    match args.iter().skip(first).find(|name| name.len() > CHANNEL_BYTES_MAX) {
-        Some(_) => Err(too_long()),
-        None => Ok(args.drain(first..).collect()),
-    }
+fn names(kind: Kind, args: &mut Args, first: usize) -> Result<Vec<Bytes>, ErrorText> {
+    args.iter().skip(first).try_for_each(|name| bounded(kind, name))?;
+    Ok(args.drain(first..).collect())
 }
 
-fn too_long() -> ErrorText {
-    format!("ERR a channel may have at most {CHANNEL_BYTES_MAX} bytes, nothing was done").into()
+fn bounded(kind: Kind, name: &[u8]) -> Result<(), ErrorText> {
+    let (what, bytes_max) = match kind {
+        Kind::Channel | Kind::Shard => ("channel", CHANNEL_BYTES_MAX),
+        Kind::Pattern => ("pattern", PATTERN_BYTES_MAX),
+    };
+    if name.len() > bytes_max {
+        return Err(format!("ERR a {what} may have at most {bytes_max} bytes, nothing was done").into());
+    }
+    Ok(())
 }
 
 fn listen(kind: Kind, args: &mut Args) -> Result<Parsed, ErrorText> {
-    of(PubSubCommand::Subscribe(kind, names(args, 1)?))
+    of(PubSubCommand::Subscribe(kind, names(kind, args, 1)?))
 }
 
 fn leave(kind: Kind, args: &mut Args) -> Result<Parsed, ErrorText> {
-    of(PubSubCommand::Unsubscribe(kind, names(args, 1)?))
+    of(PubSubCommand::Unsubscribe(kind, names(kind, args, 1)?))
 }
 
 fn subscribe(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
@@ -162,9 +167,7 @@ fn sunsubscribe(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
 
 fn post(kind: Kind, args: &mut Args) -> Result<Parsed, ErrorText> {
     let (channel, payload) = (take(args, 1), take(args, 2));
-    if channel.len() > CHANNEL_BYTES_MAX {
-        return Err(too_long());
-    }
+    bounded(kind, &channel)?;
     of(PubSubCommand::Publish { kind, channel, payload })
 }
 
@@ -188,6 +191,7 @@ fn list(kind: Kind, args: &mut Args) -> Result<Parsed, ErrorText> {
         return Err(ErrorText(text.concat().into()));
     }
     let pattern = if args.len() == 3 { take(args, 2) } else { Bytes::from_static(b"*") };
+    bounded(Kind::Pattern, &pattern)?;
     of(PubSubCommand::Channels(kind, pattern))
 }
 
@@ -203,12 +207,22 @@ fn patterns(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
     of(PubSubCommand::CountPatterns)
 }
 
+/// Of how many names all members are asked: as many as a client may have subscribed to.
+fn count(kind: Kind, args: &mut Args) -> Result<Parsed, ErrorText> {
+    let names = names(kind, args, 2)?;
+    let bytes: usize = names.iter().map(Bytes::len).sum();
+    if names.len() > SUBSCRIPTIONS_MAX || bytes > SUBSCRIPTIONS_BYTES_MAX {
+        return Err("ERR too many channels to ask about at once".to_owned().into());
+    }
+    of(PubSubCommand::Subscribers(kind, names))
+}
+
 fn subscribers(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
-    of(PubSubCommand::Subscribers(Kind::Channel, names(args, 2)?))
+    count(Kind::Channel, args)
 }
 
 fn shard_subscribers(args: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {
-    of(PubSubCommand::Subscribers(Kind::Shard, names(args, 2)?))
+    count(Kind::Shard, args)
 }
 
 fn help(_: &mut Args, _: &Context) -> Result<Parsed, ErrorText> {

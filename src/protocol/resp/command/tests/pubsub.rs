@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::channel::Kind;
-use crate::base::limits::CHANNEL_BYTES_MAX;
+use crate::base::limits::{CHANNEL_BYTES_MAX, PATTERN_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX};
 use crate::protocol::resp::subscriptions::PubSubCommand;
 
 fn asked(line: &str) -> PubSubCommand {
@@ -54,10 +54,18 @@ fn errors_of_channels_are_those_of_redis() {
 fn names_have_a_bound() {
     let long = "c".repeat(CHANNEL_BYTES_MAX + 1);
     let text = format!("ERR a channel may have at most {CHANNEL_BYTES_MAX} bytes, nothing was done");
-    for verb in ["SUBSCRIBE", "PUNSUBSCRIBE", "PUBSUB NUMSUB"] {
+    for verb in ["SUBSCRIBE", "UNSUBSCRIBE", "PUBSUB NUMSUB"] {
         let error = parsed(&format!("{verb} {long}")).expect_err(verb);
         assert_eq!((&error.text[..], error.is_late), (text.as_bytes(), true), "{verb}");
     }
     assert_eq!(parsed(&format!("PUBLISH {long} x")).expect_err("too long").text, text);
+    let pattern = "*".repeat(PATTERN_BYTES_MAX + 1);
+    let text = format!("ERR a pattern may have at most {PATTERN_BYTES_MAX} bytes, nothing was done");
+    for verb in ["PSUBSCRIBE", "PUBSUB CHANNELS"] {
+        assert_eq!(parsed(&format!("{verb} {pattern}")).expect_err(verb).text, text);
+    }
+    let most = SUBSCRIPTIONS_BYTES_MAX / CHANNEL_BYTES_MAX;
+    assert!(parsed(&format!("PUBSUB NUMSUB{}", format!(" {}", &long[1..]).repeat(most))).is_ok());
+    assert!(parsed(&format!("PUBSUB NUMSUB{}", format!(" {}", &long[1..]).repeat(most + 1))).is_err());
     assert!(parsed(&format!("SUBSCRIBE {}", &long[1..])).is_ok());
 }
