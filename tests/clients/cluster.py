@@ -90,12 +90,12 @@ class Process:
 
 
 class Node(Process):
-    """One node. `port` 0 lets it choose."""
+    """One node. `port` 0 lets it choose; `prefix` is put before its command."""
 
-    def __init__(self, seeds=(), options=(), port=0, log=None):
+    def __init__(self, seeds=(), options=(), port=0, log=None, prefix=()):
         log = log or Path(tempfile.mkdtemp(prefix="trellis-")) / "node.log"
-        self.seeds, self.options = list(seeds), list(options)
-        super().__init__([trellis_bin(), str(port), *self.seeds, *self.options], log, stdout=subprocess.PIPE, text=True)
+        self.seeds, self.options, self.prefix = list(seeds), list(options), list(prefix)
+        super().__init__([*self.prefix, trellis_bin(), str(port), *self.seeds, *self.options], log, stdout=subprocess.PIPE, text=True)
         readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS_MAX)
         line = self.process.stdout.readline() if readable else ""
         ready = READY.match(line)
@@ -109,7 +109,7 @@ class Node(Process):
 
     def again(self, seeds, options=None):
         """A new process at the address of this one, which has died."""
-        return Node(seeds, self.options if options is None else options, self.port, self.log)
+        return Node(seeds, self.options if options is None else options, self.port, self.log, self.prefix)
 
     def http(self, path, seconds_max=2):
         with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=seconds_max) as answer:

@@ -51,6 +51,13 @@ impl Run {
         (self.told.is_empty() || !plain && self.told.len() < TOLD_MAX).then(|| Told::of(args))
     }
 
+    fn push(&mut self, request: Request, (command, bytes): (&'static Command, usize), told: Option<Told>) {
+        self.requests.push(request);
+        self.commands.push(command);
+        self.bytes += bytes;
+        self.told.extend(told);
+    }
+
     /// How many of their operations are under way at a time.
     fn ops(&self) -> usize {
         self.requests.iter().map(Request::ops).sum::<usize>().min(OPS_UNDER_WAY_MAX)
@@ -91,10 +98,7 @@ pub(super) async fn batch(door: &Rc<Door>, entry: &Rc<Entry>, commands: &mut Vec
         match at_once {
             None => {}
             Some(Ok((command, Parsed::Request(request)))) => {
-                run.requests.push(request);
-                run.commands.push(command);
-                run.bytes += bytes;
-                run.told.extend(told);
+                run.push(request, (command, bytes), told);
                 entry.session.borrow_mut().note(command.name, now);
             }
             Some(Ok((command, asked))) => {
