@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::base::counters::Counter;
 use crate::base::id::ClusterName;
-use crate::base::limits::{FRAME_BYTES_MAX, HELLO_MAX};
+use crate::base::limits::{CLIENT_FRAMES_UNDER_WAY_MAX, FRAME_BYTES_MAX, HELLO_MAX};
 use crate::net::Stream;
 use crate::net::write::write_chunks_noting;
 use crate::protocol::native::assembly::Assembly;
@@ -29,8 +29,6 @@ const HELLO_BYTES_MAX: usize = 1024;
 const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(10);
 /// Frames of a peer that may be worked on before no more are read.
 const PEER_FRAMES_UNDER_WAY_MAX: usize = 64 * 1024;
-/// The same of a client: enough for one that multiplexes requests above level one, each of which waits for other nodes.
-const CLIENT_FRAMES_UNDER_WAY_MAX: usize = 256;
 
 /// Why the connection ends before its time.
 enum End {
