@@ -307,6 +307,41 @@ fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
 }
 
 #[test]
+fn a_member_leaves_with_its_data_handed_over_and_joins_anew() {
+    let mut nodes = Node::cluster(3);
+    let at: Vec<String> = nodes.iter().map(|node| node.main.clone()).collect();
+    let id_of = |node: &Node| node.json("/v1/status")["node_id"].as_str().expect("text").to_owned();
+    let ids: Vec<String> = nodes.iter().map(id_of).collect();
+    for n in 0..50 {
+        expect(&cli(&at[n % 3], &format!("put key:{n} value:{n}")), 0, "OK\n", "");
+    }
+    expect(&cli(&at[0], "leave nobody"), 1, "", "no such member\n");
+    // One through another node, then the one that is addressed: each copy is held by the last at the end.
+    for (asked, leave) in [(0, format!("leave {}", ids[2])), (1, "leave".to_owned())] {
+        expect(&cli(&at[asked], &leave), 0, "left\n", "");
+        let mut gone = nodes.pop().expect("one is left");
+        assert_eq!(gone.wait().0, Some(0));
+        let log = gone.log();
+        assert!(log.contains("stopping (left the cluster)") && !log.contains("ERROR"), "{log}");
+        let members = nodes[0].json("/v1/members");
+        let listed: Vec<&str> =
+            members["members"].as_array().expect("a list").iter().filter_map(|m| m["id"].as_str()).collect();
+        let staying: Vec<String> = nodes.iter().map(id_of).collect();
+        assert_eq!(listed.len(), staying.len());
+        assert!(listed.iter().all(|id| staying.iter().any(|staying| staying == id)));
+        for n in 0..50 {
+            let read = cli(&at[n % nodes.len()], &format!("get key:{n} --consistency quorum"));
+            expect(&read, 0, &format!("value:{n}"), "");
+        }
+    }
+    let last = "no other member takes a share, so all data would be lost; stop the node if that is meant\n";
+    expect(&cli(&at[0], "leave"), 1, "", last);
+    let again = Node::start(&["0", &at[0], "--node-id", &ids[2]]);
+    until("it joined anew", || (again.http("GET", "/health/ready").0 == 200).then_some(()));
+    expect(&cli(&again.main, "get key:7 --consistency all"), 0, "value:7", "");
+}
+
+#[test]
 fn answers_come_in_json_where_that_is_asked_for() {
     let node = Node::start(&["0"]);
     let at = node.main.as_str();

@@ -314,6 +314,7 @@ fn unknown_pages_and_actions_are_json_errors() {
         ("PUT", "/v1/status", 405),
         ("GET", "/v1/members/nobody/forget", 405),
         ("POST", "/v1/members/nobody/forget", 404),
+        ("POST", "/v1/members/nobody/leave", 404),
         ("POST", "/v1/members/a%20b/forget", 400),
     ] {
         let (got, body) = node.http(method, path);

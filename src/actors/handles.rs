@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use actix::Addr;
+use tokio::sync::Notify;
 
 use crate::base::counters::Counter;
 use crate::base::level::Level;
@@ -80,6 +81,8 @@ pub struct Handles {
     pub hub: Addr<Hub>,
     /// Bytes of messages that wait for subscribers.
     pub waiting: Waiting,
+    /// Told when this node has left the cluster, and has nothing to run for any more.
+    pub departed: Arc<Notify>,
     /// Who is connected.
     pub census: Arc<Census>,
 }

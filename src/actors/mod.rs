@@ -2,6 +2,7 @@
 //! The only room that names actix.
 
 pub mod admission;
+mod changes;
 pub mod clock;
 pub mod connection;
 pub mod gossip;

@@ -16,6 +16,7 @@ use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::base::hlc::Hlc;
 use crate::base::id::NodeId;
@@ -172,8 +173,14 @@ pub async fn start(
     let me = member(config, &identity, &advertised, admin_port);
     let (membership, cartographer, view) = ring::alone(&me);
     let view = Arc::new(ArcSwap::from_pointee(view));
-    let ring_config =
-        RingConfig { identity: identity.clone(), clock: world.clock, me, forget_after: config.forget_after };
+    let departed = Arc::new(Notify::new());
+    let ring_config = RingConfig {
+        identity: identity.clone(),
+        clock: world.clock,
+        me,
+        forget_after: config.forget_after,
+        departed: departed.clone(),
+    };
     let shared = view.clone();
     let ring = liveness.start(move |_| RingActor::new(ring_config, membership, cartographer, shared));
     let planner = Planner::new(incarnation, seeds_name_others(config, world.net, [address, reachable]).await);
@@ -203,6 +210,7 @@ pub async fn start(
         sync,
         hub,
         waiting: Waiting::default(),
+        departed,
         census: Arc::new(Census::new(config.connections_max)),
     };
     let connections: Vec<_> = data

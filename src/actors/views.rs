@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::base::id::NodeId;
 use crate::base::slot::{Partition, Slot};
+use crate::cluster::membership::MemberState;
 use crate::cluster::view::{Liveness, Peer, View};
 
+use super::changes;
 use super::handles::Handles;
-use super::report::{self, Report};
-use super::ring::Forget;
+use super::report::Report;
 
-/// Answers a path such as `v1/status`, or `POST v1/members/ID/forget`.
+/// Answers a path such as `v1/status`, or a change such as `POST v1/members/ID/forget`.
 pub(super) async fn answer(handles: &Handles, request: &[u8]) -> (u16, String) {
     let (status, body) = match std::str::from_utf8(request) {
         Ok(text) => match text.strip_prefix("POST ") {
-            Some(path) => change(handles, path).await,
+            Some(path) => changes::change(handles, path).await,
             None => page(handles, text).await,
         },
         // A key need not be text.
@@ -37,39 +37,6 @@ async fn page(handles: &Handles, path: &str) -> (u16, Value) {
             Some(key) => (200, ring_of(&handles.view.load(), key.as_bytes())),
             None => (404, error("not_found", "no such page")),
         },
-    }
-}
-
-async fn change(handles: &Handles, path: &str) -> (u16, Value) {
-    #[cfg(feature = "sim")]
-    match path {
-        // For the tests that an actor's panic stops the node in order, and that one that hangs keeps nobody; releases do not have them.
-        "debug/panic" => {
-            handles.local.stores[0].do_send(super::store::Panic);
-            return (200, json!({ "panicked": true }));
-        }
-        "debug/hang" => {
-            handles.gossip.do_send(super::gossip::Hang);
-            return (200, json!({ "hung": true }));
-        }
-        _ => {}
-    }
-    let parts: Vec<&str> = path.split('/').collect();
-    let ["v1", "members", id, "forget"] = parts[..] else {
-        return (404, error("not_found", "no such action"));
-    };
-    let Ok(id) = id.parse::<NodeId>() else { return (400, error("bad_request", "not a node id")) };
-    if handles.view.load().find(&id).is_none() {
-        return (404, error("not_found", "no such member"));
-    }
-    match report::ask(std::slice::from_ref(&handles.ring), || Forget(id.clone())).await.pop() {
-        Some(Ok(())) => (200, json!({ "forgotten": true })),
-        Some(Err(reason)) => (409, error("conflict", &reason)),
-        None => {
-            let mut body = error("unavailable", "no answer from: ring");
-            body["error"]["applied"] = "unknown".into();
-            (503, body)
-        }
     }
 }
 
@@ -126,15 +93,18 @@ fn member(peer: &Peer) -> Value {
         "id": peer.member.id.as_str(),
         "address": peer.member.address,
         "admin": peer.member.admin,
-        "state": state(peer.liveness),
+        "state": state(peer),
+        "leaving": peer.member.state == MemberState::Leaving,
         "zone": peer.member.zone,
         "weight": peer.member.weight,
         "partitions": peer.partitions,
+        "holds": peer.member.held_now().count(),
     })
 }
 
-fn state(liveness: Liveness) -> &'static str {
-    match liveness {
+fn state(peer: &Peer) -> &'static str {
+    match peer.liveness {
+        _ if peer.member.is_tombstone() => "left",
         Liveness::Alive => "alive",
         Liveness::Suspect => "suspect",
         Liveness::Down => "down",
@@ -169,7 +139,7 @@ fn ring_of(view: &View, key: &[u8]) -> Value {
         Some(json!({
             "id": peer.member.id.as_str(),
             "address": peer.member.address,
-            "state": state(peer.liveness),
+            "state": state(peer),
             "holds": holds,
         }))
     };

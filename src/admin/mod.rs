@@ -84,6 +84,7 @@ fn pages() -> Vec<Page> {
         get("/v1/ring", json_of("v1/ring")),
         get("/v1/ring/{key:.*}", web::to(ring_of)),
         post("/v1/members/{id}/forget", web::to(forget)),
+        post("/v1/members/{id}/leave", web::to(leave)),
         get("/v1/kv", web::to(list::list)),
         Page { path: "/v1/kv/{key:.*}", routes: key },
     ]
@@ -139,6 +140,10 @@ async fn ring_of(handles: web::Data<Handles>, request: HttpRequest) -> HttpRespo
 
 async fn forget(handles: web::Data<Handles>, id: web::Path<String>) -> HttpResponse {
     page(&handles, format!("POST v1/members/{id}/forget").as_bytes()).await
+}
+
+async fn leave(handles: web::Data<Handles>, id: web::Path<String>) -> HttpResponse {
+    page(&handles, format!("POST v1/members/{id}/leave").as_bytes()).await
 }
 
 async fn metrics_page(handles: web::Data<Handles>) -> HttpResponse {

@@ -129,7 +129,7 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
             return ExitCode::from(COULD_NOT_START);
         }
     };
-    let code = wait(fault).await;
+    let code = wait(fault, &node.handles.departed).await;
     let stopped = node.stop().await;
     // Last, so that its clients have their answers, and readiness says no meanwhile.
     if let Some(admin) = admin
@@ -185,7 +185,7 @@ fn announce(config: &Config, node: &Node, admin_port: Option<u16>) -> io::Result
 }
 
 /// Waits for a reason to stop, and says with which code.
-async fn wait(fault: &Notify) -> ExitCode {
+async fn wait(fault: &Notify, departed: &Notify) -> ExitCode {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         telemetry::say("trellis: cannot listen for signals");
@@ -198,6 +198,10 @@ async fn wait(fault: &Notify) -> ExitCode {
         }
         _ = terminate.recv() => {
             tracing::info!("stopping (SIGTERM)");
+            ExitCode::SUCCESS
+        }
+        () = departed.notified() => {
+            tracing::info!("stopping (left the cluster)");
             ExitCode::SUCCESS
         }
         () = fault.notified() => {

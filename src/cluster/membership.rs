@@ -283,14 +283,14 @@ impl Membership {
         self.iter().filter(|member| !member.is_tombstone())
     }
 
-    /// Members in the ring whose address a later process has taken: what they held in memory is gone, and they can't return where they were.
-    /// They keep their place in the lists until they are forgotten or come back elsewhere, and own and hold nothing meanwhile. Of two at one
+    /// Members in the ring, or leaving it, whose address a later process has taken: what they held in memory is gone, and they can't return
+    /// where they were. They keep their place in the lists until they are forgotten or come back elsewhere, and own and hold nothing meanwhile. Of two at one
     /// address the one with the greater incarnation, then id, stays; so a clock that went back between the two leaves the newer one without
     /// a share until the older is forgotten.
     pub fn superseded(&self) -> BTreeSet<&NodeId> {
         let mut latest: BTreeMap<&str, (u64, &NodeId)> = BTreeMap::new();
         let mut superseded = BTreeSet::new();
-        for member in self.joined() {
+        for member in self.present() {
             let this = (member.incarnation, &member.id);
             let other = latest.get(member.address.as_str()).copied();
             superseded.extend(other.map(|other| other.min(this).1));

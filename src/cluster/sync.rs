@@ -13,6 +13,7 @@ use super::partition_set::PartitionSet;
 use super::settle::{self, SETTLE_EVERY_MS};
 use super::view::{Liveness, PeerIx, View};
 
+mod release;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +62,8 @@ pub enum Step {
     Unsettle,
     /// The others have gone on without this node, which was forgotten.
     Lapse,
+    /// This node leaves, and by what is known here nothing keeps it any more.
+    Depart,
 }
 
 /// What is known of one pair of partition and peer since the pair came to be.
@@ -104,6 +107,8 @@ pub struct Planner {
     /// How often this node was forgotten in its life.
     lapses: u32,
     lapsed: bool,
+    /// Since when this node leaves.
+    leaving_since_ms: Option<UnixMs>,
     next_round_ms: UnixMs,
     round: Option<Round>,
     last_round: Option<(UnixMs, usize)>,
@@ -135,6 +140,7 @@ impl Planner {
             bowed: false,
             lapses: 0,
             lapsed: false,
+            leaving_since_ms: None,
             next_round_ms: now + ROUND_EVERY_MS,
             round: None,
             last_round: None,
@@ -305,6 +311,9 @@ impl Planner {
         }
         self.claim(view, now, &mut steps);
         self.give_back(view, filled, now, &mut steps);
+        if self.may_depart(view, filled, now) {
+            steps.push(Step::Depart);
+        }
         self.settle(view, unsettled, now, &mut steps);
         self.begin_round(view, now);
         for (peer, pending) in &mut self.pending {
@@ -365,46 +374,6 @@ impl Planner {
             // The first claim of all settles where the data descends from.
             let founding = *self.founding.get_or_insert(self.started_ms);
             steps.push(Step::Claim { partitions: self.held, founding });
-        }
-    }
-
-    /// Gives back what others own and hold: the claim first, the data once nobody counts on it.
-    fn give_back(&mut self, view: &View, filled: &PartitionSet, now: UnixMs, steps: &mut Vec<Step>) {
-        let owned = view.owned();
-        let mut drop = PartitionSet::EMPTY;
-        for partition in filled.union(&self.held).difference(&owned).iter() {
-            let route = view.route(partition);
-            let all_hold = !route.owners.is_empty()
-                && route.owners.iter().all(|owner| view.is_alive(*owner) && route.holders.contains(owner));
-            if !all_hold {
-                continue;
-            }
-            let unclean: Vec<PeerIx> = route
-                .owners
-                .iter()
-                .copied()
-                .filter(|owner| self.pairs.get(&(partition, *owner)).is_none_or(|pair| !pair.clean))
-                .collect();
-            if self.held.contains(partition) {
-                if unclean.is_empty() {
-                    self.held.remove(partition);
-                    self.changed_ms.insert(partition, now);
-                }
-            } else if self.changed_ms.get(&partition).is_none_or(|at| *at + SETTLE_MS <= now) {
-                // A stray: written here by someone who did not know better. Its owners get it before it goes.
-                if unclean.is_empty() {
-                    drop.insert(partition);
-                }
-                for owner in unclean {
-                    let incarnation = alive(view, owner).unwrap_or_default();
-                    self.pairs.entry((partition, owner)).or_insert(Pair { incarnation, clean: false, level: None });
-                    self.pending.entry(owner).or_insert(PartitionSet::EMPTY).insert(partition);
-                }
-            }
-        }
-        if !drop.is_empty() {
-            self.pairs.retain(|(partition, _), _| !drop.contains(*partition));
-            steps.push(Step::Drop(drop));
         }
     }
 

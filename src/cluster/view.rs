@@ -185,9 +185,14 @@ impl View {
         self.peer(self.me).map_or(PartitionSet::EMPTY, |peer| peer.member.held_now())
     }
 
-    /// Whether any other member shares a partition with this node, so that writes must travel.
+    /// Whether any other member shares a partition with this node, so that writes must travel. One that leaves does, until it is gone.
     pub fn is_replicated(&self) -> bool {
-        self.peers.values().filter(|peer| peer.member.state == MemberState::Joined).count() > 1
+        self.peers.values().filter(|peer| !peer.member.is_tombstone()).count() > 1
+    }
+
+    /// Where this node stands.
+    pub fn my_state(&self) -> Option<MemberState> {
+        self.peer(self.me).map(|peer| peer.member.state)
     }
 
     /// Whether this node's word alone is that of the cluster: it founded one and has no company. A node that is still to hear from its seeds
@@ -219,7 +224,8 @@ impl Cartographer {
     /// Draws the picture that these three give.
     pub fn draw(&mut self, membership: &Membership, ring: Arc<Ring>, sightings: &BTreeMap<NodeId, Sighting>) -> View {
         let mut peers = BTreeMap::new();
-        for member in membership.present() {
+        // A node that has left sees itself until it ends.
+        for member in membership.iter().filter(|member| !member.is_tombstone() || member.id == self.me) {
             let next = PeerIx(u32::try_from(self.numbers.len()).expect("fewer than 2^32 members in one life"));
             let ix = *self.numbers.entry(member.id.clone()).or_insert(next);
             let (liveness, address) = if member.id == self.me {

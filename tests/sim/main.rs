@@ -35,6 +35,7 @@ scenarios! {
     nodes_find_each_other_in_any_order => Form,
     a_node_dies_and_returns => Crash,
     a_node_dies_and_another_takes_its_place => Replace,
+    nodes_leave_in_order => Leave,
     a_minority_is_cut_off_for_long_and_comes_back => Partition,
     links_that_carry_one_way_do_no_harm => Asymmetric,
     lost_and_overtaking_datagrams_do_no_harm => Lossy,

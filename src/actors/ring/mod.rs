@@ -5,6 +5,7 @@
 //! Bound: `PULLS_MAX` exchanges at a time; the membership bounds itself.
 
 mod exchange;
+mod leave;
 #[cfg(test)]
 mod tests;
 
@@ -14,16 +15,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::base::counters::{Counter, Counters};
 use crate::base::id::NodeId;
 use crate::cluster::forget::may_forget;
-use crate::cluster::membership::{Member, MemberState, Membership};
+use crate::cluster::membership::{Member, Membership};
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::ring::Ring;
 use crate::cluster::view::{Cartographer, Liveness, Peer, PeerIx, Sighting, View};
 
+use self::leave::Wish;
+pub use self::leave::{Depart, Leave};
 use super::clock::Clock;
 use super::replication::{Identity, ViewChanged};
 use super::router::SharedView;
@@ -114,6 +118,8 @@ pub struct RingConfig {
     pub me: Member,
     /// A member down for this long is forgotten; `None` never.
     pub forget_after: Option<Duration>,
+    /// Told when this node has left.
+    pub departed: Arc<Notify>,
 }
 
 /// The actor.
@@ -131,6 +137,7 @@ pub struct RingActor {
     seeds_met: bool,
     /// How often others have forgotten this node.
     lapses: u32,
+    wish: Wish,
     /// Lives of members that are down for too long and are waited for all the same.
     held_back: BTreeSet<(NodeId, u64)>,
     /// Lives of members that are down and have lost what they held.
@@ -187,6 +194,7 @@ impl RingActor {
             pulling: BTreeSet::new(),
             seeds_met: false,
             lapses: 0,
+            wish: Wish::Stay,
             held_back: BTreeSet::new(),
             gone: BTreeSet::new(),
             counters: Counters::default(),
@@ -212,20 +220,6 @@ impl RingActor {
                 tracing::warn!(from = from.map(tracing::field::display), reason, "membership refused");
                 false
             }
-        }
-    }
-
-    /// A node that runs is a member, whatever others believed meanwhile.
-    fn stay(&mut self) {
-        let known = self.membership.member(&self.config.me.id);
-        if known.is_some_and(|m| m.state == MemberState::Joined && m.incarnation == self.config.me.incarnation) {
-            return;
-        }
-        self.lapses += u32::from(known.is_some_and(Member::is_tombstone));
-        match self.membership.join(self.config.me.clone()) {
-            Ok(true) => tracing::info!("joined the ring again"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "cannot be a member"),
         }
     }
 

@@ -16,7 +16,8 @@ fn a_later_life_with_another_weight_changes_the_ring_though_not_the_epoch() {
         let (membership, cartographer, view) = alone(&member("a"));
         let view: SharedView = Arc::new(ArcSwap::from_pointee(view));
         let identity = Identity { net: Net::Os, cluster: "c".parse().expect("a name"), node: id("a"), incarnation: 10 };
-        let config = RingConfig { identity, clock: Clock::os(), me: member("a"), forget_after: None };
+        let config =
+            RingConfig { identity, clock: Clock::os(), me: member("a"), forget_after: None, departed: Arc::default() };
         let ring = RingActor::new(config, membership, cartographer, view.clone()).start();
         let mut seen = Vec::new();
         for life in [former, later] {

@@ -3,6 +3,7 @@
 //!
 //! Bound: one session per peer at a time.
 
+mod depart;
 mod session;
 mod settle;
 
@@ -79,6 +80,8 @@ pub struct SyncActor {
     filled: PartitionSet,
     unsettled: PartitionSet,
     looks: u32,
+    /// The last look before this node goes is under way.
+    departing: bool,
     counters: Rc<RefCell<Counters>>,
 }
 
@@ -103,6 +106,7 @@ impl SyncActor {
             filled: PartitionSet::EMPTY,
             unsettled: PartitionSet::EMPTY,
             looks: 0,
+            departing: false,
             counters: Rc::default(),
         }
     }
@@ -140,6 +144,7 @@ impl SyncActor {
                 }
             }
             Step::Settle(partitions) => self.propose(partitions, ctx),
+            Step::Depart => self.depart(ctx),
             Step::Unsettle => self.local.stores.iter().for_each(|store| store.do_send(store::Unsettle)),
             Step::Lapse => self.local.stores.iter().for_each(|store| store.do_send(store::Lapse)),
             Step::Compare(peer, partitions) => {

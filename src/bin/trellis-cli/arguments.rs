@@ -91,6 +91,13 @@ pub(crate) enum Command {
         #[arg(allow_negative_numbers = true)]
         key: Option<OsString>,
     },
+    /// Hand all data over and leave the cluster; returns when it has moved, after which the node's process ends
+    ///
+    /// Refused where nobody else could take the data over. A node that has left and is started again joins anew.
+    Leave {
+        /// Id of the member, as `status` shows it [default: the node addressed]
+        node: Option<NodeId>,
+    },
     /// Take a dead member out of the ring, for good
     Forget {
         /// Id of the member, as `status` shows it
@@ -239,7 +246,7 @@ mod tests {
             "h:1 forget a/b",
             "h:1 import",
             "h:1 export f --format xml",
-            "h:1 leave",
+            "h:1 leave a/b",
             "h:1 plan",
             "",
         ] {

@@ -16,7 +16,7 @@ use trellis::client::{Applied, Client, Error, ErrorKind, Options, Request, TIMEO
 use trellis::protocol::native::OTHER_CLUSTER;
 
 use super::arguments::{Arguments, Command};
-use super::{Failure, export, import, lines, show, watch};
+use super::{Failure, export, import, lines, members, show, watch};
 
 /// Carries out the command.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -81,7 +81,8 @@ impl Cluster {
             Command::Health => self.health().await,
             Command::Status => self.status().await,
             Command::Ring { key } => self.ring(key.as_deref()).await,
-            Command::Forget { node: id } => self.forget(id.as_str()).await,
+            Command::Leave { node } => members::leave(self, node.as_ref()).await,
+            Command::Forget { node } => members::forget(self, &node).await,
             Command::Import { file, format } => import::run(self, &file, format).await,
             Command::Export { file, format, pattern } => export::run(self, &file, format, pattern.as_bytes()).await,
         }
@@ -194,18 +195,13 @@ impl Cluster {
         })
     }
 
-    async fn forget(&self, id: &str) -> Result<(), Failure> {
-        let page = self.good_page(format!("POST v1/members/{id}/forget").as_bytes()).await?;
-        line(&if self.json { page.to_string() } else { "forgotten".into() })
-    }
-
     /// Shows an answer in JSON; the exit code says it too.
     fn answer(&self, answer: &Json, is_yes: bool) -> Result<(), Failure> {
         line(&answer.to_string())?;
         if is_yes { Ok(()) } else { Err(Failure::Shown) }
     }
 
-    async fn good_page(&self, path: &[u8]) -> Result<Json, Failure> {
+    pub(crate) async fn good_page(&self, path: &[u8]) -> Result<Json, Failure> {
         match self.page(path).await? {
             (200..300, page) => Ok(page),
             (status, page) => {
@@ -218,7 +214,12 @@ impl Cluster {
 
     /// A page of the node that was named, not of any.
     async fn page(&self, path: &[u8]) -> Result<(u16, Json), Failure> {
-        self.client.admin(Some(&self.server), path).await.map_err(|error| self.failure(&error))
+        self.page_of(&self.server, path).await
+    }
+
+    /// A page of a node by its address.
+    pub(crate) async fn page_of(&self, node: &str, path: &[u8]) -> Result<(u16, Json), Failure> {
+        self.client.admin(Some(node), path).await.map_err(|error| self.failure(&error))
     }
 
     /// What a user is told of an error. A node that answers and refuses is told in its words; that no answer came is another matter.

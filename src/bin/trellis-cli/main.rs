@@ -8,6 +8,7 @@ mod ask;
 mod export;
 mod import;
 mod lines;
+mod members;
 mod progress;
 mod prompt;
 mod replies;

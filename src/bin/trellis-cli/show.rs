@@ -34,7 +34,7 @@ pub(crate) fn status(page: &Json, keys: Option<i64>) -> String {
             text(&member["id"]),
             text(&member["address"]),
             text(&member["admin"]),
-            text(&member["state"]),
+            state(member),
             text(&member["zone"]),
             text(&member["weight"]),
             text(partitions),
@@ -65,7 +65,7 @@ pub(crate) fn shares(page: &Json) -> String {
         table.add_row([
             text(&member["id"]),
             text(&member["address"]),
-            text(&member["state"]),
+            state(member),
             text(&member["zone"]),
             text(&member["weight"]),
             copies.to_string(),
@@ -105,6 +105,11 @@ fn table(header: &[&str], numbers: usize) -> Table {
 
 fn lines(table: &Table) -> String {
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// What the failure detector says of a member, unless there is more to say.
+fn state(member: &Json) -> String {
+    if member["leaving"] == true && member["state"] == "alive" { "leaving".into() } else { text(&member["state"]) }
 }
 
 fn list(value: &Json) -> &[Json] {

@@ -27,6 +27,8 @@ struct Node {
     data: BTreeMap<Partition, BTreeSet<(u64, u32)>>,
     /// Whether others reach it.
     up: bool,
+    /// It has left, and runs no more.
+    gone: bool,
 }
 
 impl Node {
@@ -76,11 +78,27 @@ impl World {
         let view = drawer.draw(&self.membership, Arc::new(Ring::build(&self.membership)), &BTreeMap::new());
         let planner = Planner::new(self.now, has_seeds);
         let drawn_from = (0, Vec::new());
-        self.nodes.push(Node { id: id(name), planner, drawer, view, drawn_from, data: BTreeMap::new(), up: true });
+        self.nodes.push(Node {
+            id: id(name),
+            planner,
+            drawer,
+            view,
+            drawn_from,
+            data: BTreeMap::new(),
+            up: true,
+            gone: false,
+        });
     }
 
     fn at(&self, name: &str) -> &Node {
         self.nodes.iter().find(|node| node.id == id(name)).unwrap()
+    }
+
+    /// Has a node leave, if somebody else stays; which everybody knows at once.
+    fn leave(&mut self, name: &str) {
+        if self.membership.joined().any(|member| member.id != id(name)) {
+            self.membership.leave(&id(name)).unwrap();
+        }
     }
 
     fn set_up(&mut self, name: &str, up: bool) {
@@ -89,13 +107,13 @@ impl World {
 
     /// Node `n` learns what there is to learn.
     fn look(&mut self, n: usize) {
-        let from = (self.membership.digest(), self.nodes.iter().map(|node| node.up).collect::<Vec<_>>());
+        let from = (self.membership.digest(), self.nodes.iter().map(|node| node.up && !node.gone).collect::<Vec<_>>());
         if self.nodes[n].drawn_from == from {
             return;
         }
         let address = "10.0.0.1:5000".parse().unwrap();
         let sighting = |node: &Node| {
-            let liveness = if node.up { Liveness::Alive } else { Liveness::Down };
+            let liveness = if node.up && !node.gone { Liveness::Alive } else { Liveness::Down };
             let incarnation = self.membership.member(&node.id)?.incarnation;
             Some((node.id.clone(), Sighting { liveness, incarnation, address }))
         };
@@ -111,6 +129,9 @@ impl World {
 
     fn turn(&mut self, n: usize) {
         let node = &mut self.nodes[n];
+        if node.gone {
+            return;
+        }
         let steps = node.planner.steps(&node.view, (&node.filled(), &PartitionSet::EMPTY), self.now);
         for step in steps {
             match step {
@@ -121,6 +142,12 @@ impl World {
                 }
                 Step::Claim { .. } | Step::Settle(_) | Step::Unsettle | Step::Lapse => {}
                 Step::Drop(partitions) => self.drop_data(n, &partitions),
+                Step::Depart if self.nodes[n].up => {
+                    assert!(self.nodes[n].filled().is_empty(), "{} goes with data", self.nodes[n].id);
+                    self.membership.left(&self.nodes[n].id).unwrap();
+                    self.nodes[n].gone = true;
+                }
+                Step::Depart => {}
                 Step::Compare(peer, partitions) => self.compare(n, peer, &partitions),
             }
         }
@@ -142,7 +169,7 @@ impl World {
         let (me, to) = (self.nodes[n].id.clone(), self.nodes[n].view.peer(peer).unwrap().member.id.clone());
         let other = self.nodes.iter().position(|node| node.id == to).unwrap();
         let is_cut = self.cut.iter().any(|(a, b)| [(id(a), id(b)), (id(b), id(a))].contains(&(me.clone(), to.clone())));
-        if is_cut || !self.nodes[n].up || !self.nodes[other].up {
+        if is_cut || !self.nodes[n].up || !self.nodes[other].up || self.nodes[other].gone {
             return self.nodes[n].planner.session_over(peer, partitions, self.now);
         }
         for partition in partitions.iter() {
@@ -172,7 +199,7 @@ impl World {
         let view = &self.nodes[through].view;
         let living = view.route(partition).replicas().filter(|peer| view.is_alive(*peer));
         let to: Vec<NodeId> = living.map(|peer| view.peer(peer).unwrap().member.id.clone()).collect();
-        for node in self.nodes.iter_mut().filter(|node| to.contains(&node.id) && node.up) {
+        for node in self.nodes.iter_mut().filter(|node| to.contains(&node.id) && node.up && !node.gone) {
             node.data.entry(partition).or_default().insert((self.now, key));
             self.written.insert((self.now, key));
         }
@@ -193,7 +220,7 @@ impl World {
         let kept: BTreeSet<(u64, u32)> =
             self.nodes.iter().flat_map(|node| node.data.values().flatten()).copied().collect();
         assert_eq!(kept, self.written);
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| !node.gone) {
             let owned = node.view.owned();
             assert_eq!((node.planner.held(), node.planner.syncing(&node.view)), (owned, 0), "{}", node.id);
             assert!(node.filled().is_subset(&owned), "{} keeps what others own", node.id);
@@ -265,6 +292,61 @@ fn a_copy_is_given_back_only_when_every_owner_holds_it() {
     assert_eq!(moved, world.at("b").view.owned().count());
     assert!(moved > 400);
     world.assert_settled();
+}
+
+#[test]
+fn a_leaver_goes_when_all_it_holds_has_moved_and_not_before() {
+    let mut world = World::new(2);
+    world.start("a", false);
+    world.run(1_000);
+    ["b", "c"].iter().for_each(|name| world.start(name, true));
+    world.run(15_000);
+    (0..300).for_each(|n| world.write(n % 3));
+    world.leave("a");
+    assert!(world.membership.joined().all(|member| member.id != id("a")));
+    world.cut.push(("a", "b"));
+    world.run(20_000);
+    assert!(!world.at("a").gone && !world.at("a").planner.held().is_empty(), "b has not got what it owns now");
+    world.cut.clear();
+    world.run(15_000);
+    assert!(world.at("a").gone);
+    world.assert_settled();
+    // It joins anew.
+    world.start("a", true);
+    world.run(15_000);
+    assert!(!world.at("a").view.owned().is_empty());
+    world.assert_settled();
+}
+
+#[test]
+fn an_owner_that_missed_something_after_it_was_compared_is_compared_again_before_a_copy_goes() {
+    let mut world = World::new(1);
+    world.start("a", false);
+    world.run(1_000);
+    world.start("b", true);
+    while world.at("b").planner.held().is_empty() {
+        world.run(TICK_MS);
+    }
+    // It claims some; the former owner has yet to hear that, and has a write to it on its way that is lost.
+    world.look(0);
+    let claimed = world.at("b").planner.held();
+    let missed: PartitionSet = claimed.iter().take(1).collect();
+    let b = world.at("a").view.find(&id("b")).unwrap().0;
+    let (now, node) = (world.now, &mut world.nodes[0]);
+    node.planner.diverged(b, &missed);
+    for look in 0..50 {
+        let now = now + look * TICK_MS;
+        for step in node.planner.steps(&node.view, (&PartitionSet::EMPTY, &PartitionSet::EMPTY), now) {
+            let Step::Compare(peer, partitions) = step else { continue };
+            for partition in partitions.difference(&missed).iter() {
+                node.planner.compared(peer, partition, Compared::default());
+            }
+            node.planner.session_over(peer, &partitions.intersection(&missed), now);
+        }
+    }
+    let given = PartitionSet::FULL.difference(&node.planner.held());
+    assert_eq!(given.union(&missed), claimed);
+    assert!(given != claimed && given.count() > 1, "b lacks something of it");
 }
 
 #[test]
@@ -374,6 +456,7 @@ fn a_round_compares_everything_and_counts_what_differed() {
 #[derive(Clone, Debug)]
 enum Event {
     Join,
+    Leave(usize),
     Pause(usize),
     Resume,
     Write(usize),
@@ -384,6 +467,7 @@ enum Event {
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         1 => Just(Event::Join),
+        1 => (0..4usize).prop_map(Event::Leave),
         1 => (0..4usize).prop_map(Event::Pause),
         2 => Just(Event::Resume),
         6 => (0..4usize).prop_map(Event::Write),
@@ -406,6 +490,7 @@ proptest! {
             match event {
                 Event::Join if count < 4 => world.start(&format!("n{count}"), true),
                 Event::Join => {}
+                Event::Leave(n) => world.leave(&format!("n{}", n % count)),
                 Event::Pause(n) => {
                     if world.nodes.iter().all(|node| node.up) && count > 1 {
                         world.nodes[n % count].up = false;
@@ -413,7 +498,7 @@ proptest! {
                 }
                 Event::Resume => world.nodes.iter_mut().for_each(|node| node.up = true),
                 Event::Write(n) => {
-                    if world.nodes[n % count].up {
+                    if world.nodes[n % count].up && !world.nodes[n % count].gone {
                         world.write(n % count);
                     }
                 }

@@ -10,6 +10,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::task::LocalSet;
 use trellis::actors::clock::Clock;
 use trellis::actors::handles::Handles;
@@ -60,6 +61,12 @@ pub(crate) struct Host {
     pub(crate) weight: Cell<u16>,
     /// Members it is to forget.
     pub(crate) forgets: RefCell<Vec<String>>,
+    /// It is to leave.
+    pub(crate) leaves: Cell<bool>,
+    /// It has left and ended a moment ago.
+    pub(crate) left: Cell<bool>,
+    /// It has left, and was not started since.
+    pub(crate) is_gone: Cell<bool>,
     /// A member down for this long is forgotten.
     pub(crate) forget_after: Option<Duration>,
     /// Its data arbiters.
@@ -86,6 +93,9 @@ impl Host {
             skew_ms: Cell::new(dice.of(0..100) as i64),
             weight: Cell::new(1),
             forgets: RefCell::default(),
+            leaves: Cell::new(false),
+            left: Cell::new(false),
+            is_gone: Cell::new(false),
             forget_after: plan.forget_after,
             threads: dice.of(1..3) as usize,
             outbox_bytes_max: plan.outbox_bytes_max,
@@ -133,6 +143,7 @@ impl Host {
 
     async fn run(self: Rc<Self>) -> turmoil::Result {
         self.lives.set(self.lives.get() + 1);
+        self.is_gone.set(false);
         let address = turmoil::lookup(self.name.as_str());
         let mut config = Config::on_port(PORT);
         config.host = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -160,6 +171,21 @@ impl Host {
                 // Refused while it still seems alive; the run asks again.
                 node.handles.admin(format!("POST v1/members/{id}/forget").as_bytes()).await;
             }
+            if self.leaves.take() {
+                // Refused where nobody could take over.
+                node.handles
+                    .admin(
+                        format!("POST v1/members/{}/leave", config.node_id.as_ref().expect("named above")).as_bytes(),
+                    )
+                    .await;
+            }
+            if node.handles.departed.notified().now_or_never().is_some() {
+                node.stop().await?;
+                self.is_gone.set(true);
+                self.left.set(true);
+                // The host is taken down from outside.
+                return std::future::pending().await;
+            }
             let wanted = self.wanted.borrow_mut().take();
             if let Some(keys) = wanted {
                 *self.shown.borrow_mut() = Some(held(&node.handles, &keys).await);
@@ -172,6 +198,7 @@ impl Host {
         self.up.set(false);
         self.frozen.set(false);
         self.forgets.take();
+        self.leaves.set(false);
         self.handles.take();
         self.wanted.take();
         self.shown.take();

@@ -36,6 +36,9 @@ impl Plan {
         for _ in 0..dice.of(1..3) {
             self.change_membership(dice);
         }
+        if dice.chance(60) {
+            self.leaves(dice);
+        }
         for _ in 0..dice.of(2..6) {
             self.trouble(dice);
         }
@@ -44,9 +47,22 @@ impl Plan {
         self.faults.push((self.load_ms - 1_000, Fault::Recover));
     }
 
+    /// One node leaves in order, or two do at once, or nearly; some die on the way, some come back.
+    pub(super) fn leaves(&mut self, dice: &mut Dice) {
+        let at = dice.of(500..BEGUN_MS);
+        for n in dice.order(NODES).into_iter().take(dice.of(1..3) as usize) {
+            let at = at + dice.of(0..2_000);
+            self.faults.push((at, Fault::Leave(n)));
+            if dice.chance(25) {
+                self.faults.push((at + dice.of(100..4_000), Fault::CrashIfWhole(n)));
+            }
+            if dice.chance(40) {
+                self.faults.push((at + dice.of(4_000..12_000), Fault::Return(n, dice.chance(30))));
+            }
+        }
+    }
+
     /// A node dies and returns with another weight, or as somebody else, before or after the old one is forgotten.
-    ///
-    /// A place is left for a leave in order: it is a change like these, and no loss.
     fn change_membership(&mut self, dice: &mut Dice) {
         let n = dice.of(0..NODES as u64) as usize;
         let at = dice.of(500..BEGUN_MS);

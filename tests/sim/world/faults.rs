@@ -25,6 +25,7 @@ impl Run {
             Fault::Freeze(n) if self.hosts[n].up.get() => self.hosts[n].freeze(),
             Fault::Freeze(_) => {}
             Fault::Thaw(n) => self.hosts[n].thaw(),
+            Fault::Leave(n) => self.leave(n),
             Fault::Weigh(n, weight) => self.hosts[n].weight.set(weight),
             Fault::Skew(n, ms) => self.hosts[n].skew_ms.set(ms),
             Fault::Forget => self.forget_the_gone(),
@@ -100,6 +101,25 @@ impl Run {
         if self.losses.is_multiple_of(2) { self.kill(n) } else { self.power_off(n) }
     }
 
+    /// One that dies before it takes note of the wish stays a member.
+    fn leave(&mut self, n: usize) {
+        if self.hosts[n].up.get() {
+            self.note(&format!("node {n} is to leave"));
+            self.hosts[n].leaves.set(true);
+        }
+    }
+
+    /// Takes note of a node that has left and ended.
+    pub(super) fn let_go(&mut self) {
+        for n in 0..self.hosts.len() {
+            if self.hosts[n].left.take() {
+                self.note(&format!("node {n} has left"));
+                self.left += 1;
+                self.kill(n);
+            }
+        }
+    }
+
     fn come_back(&mut self, n: usize, fresh: bool) {
         if self.hosts[n].up.get() {
             return;
@@ -127,7 +147,7 @@ impl Run {
         self.mend();
         for n in 0..self.hosts.len() {
             self.hosts[n].thaw();
-            if !self.hosts[n].up.get() && self.hosts[n].lives.get() > 0 {
+            if !self.hosts[n].up.get() && self.hosts[n].lives.get() > 0 && !self.hosts[n].is_gone.get() {
                 self.come_back(n, false);
             }
         }

@@ -94,6 +94,8 @@ pub(super) struct Run {
     pub(super) cuts: Cuts,
     /// Nodes that died with all they held, if that was counted.
     pub(super) losses: usize,
+    /// Nodes that left in order.
+    pub(super) left: usize,
     /// Ids whose place somebody else has taken.
     pub(super) gone: Vec<String>,
     pub(super) converged: Duration,
@@ -152,6 +154,7 @@ impl Run {
             pace,
             cuts: Cuts::new(),
             losses: 0,
+            left: 0,
             gone: Vec::new(),
             converged: Duration::ZERO,
             failures: Vec::new(),
@@ -192,7 +195,10 @@ impl Run {
     /// One tick of simulated time; not if the simulation has ended.
     pub(super) fn step(&mut self) -> bool {
         match self.sim.step() {
-            Ok(_) => true,
+            Ok(_) => {
+                self.let_go();
+                true
+            }
             Err(error) => {
                 self.failures.push(format!("a host ended: {error}"));
                 false

@@ -24,6 +24,8 @@ pub(crate) enum Scenario {
     Crash,
     /// Nodes die and return as somebody else, one at a time.
     Replace,
+    /// Nodes leave in order, one or two at once, and others join meanwhile.
+    Leave,
     /// A minority is cut off for a long time.
     Partition,
     /// Links carry one way only.
@@ -44,11 +46,12 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Calm,
         Self::Form,
         Self::Crash,
         Self::Replace,
+        Self::Leave,
         Self::Partition,
         Self::Asymmetric,
         Self::Lossy,
@@ -85,6 +88,8 @@ pub(crate) enum Fault {
     Freeze(usize),
     /// It goes on.
     Thaw(usize),
+    /// An operator has a node leave in order. Once it has handed everything over it is away, until it is started again.
+    Leave(usize),
     /// A node's weight from its next life on.
     Weigh(usize, u16),
     /// How many milliseconds off the clock is that a node's next life starts with.
@@ -156,6 +161,7 @@ impl Plan {
             Scenario::Form => plan.load_at_once = true,
             Scenario::Crash => plan.crashes(&mut dice, false),
             Scenario::Replace => plan.crashes(&mut dice, true),
+            Scenario::Leave => plan.leave(&mut dice),
             Scenario::Partition => plan.partition(&mut dice),
             Scenario::Asymmetric => plan.asymmetric(&mut dice),
             Scenario::Lossy => {
@@ -217,6 +223,20 @@ impl Plan {
             at += 30_000;
         }
         self.load_ms = at;
+    }
+
+    /// At least three stay. Half of the leavers come back.
+    fn leave(&mut self, dice: &mut Dice) {
+        self.joiners = dice.of(0..3) as usize;
+        for n in NODES..NODES + self.joiners {
+            self.faults.push((dice.of(1_000..8_000), Fault::Return(n, false)));
+        }
+        for n in dice.order(NODES).into_iter().take(dice.of(1..3) as usize) {
+            self.faults.push((dice.of(1_000..8_000), Fault::Leave(n)));
+            if dice.chance(50) {
+                self.faults.push((dice.of(14_000..18_000), Fault::Return(n, dice.chance(30))));
+            }
+        }
     }
 
     fn partition(&mut self, dice: &mut Dice) {

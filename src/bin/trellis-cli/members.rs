@@ -1,0 +1,87 @@
+//! Commands about members: one is forgotten, one leaves. Waits for what takes its time. How tables look is in `show`. Tested in `tests/cli.rs`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+
+use trellis::base::id::NodeId;
+
+use super::Failure;
+use super::ask::{Cluster, line};
+use super::progress::Progress;
+
+/// Between two looks at a member that leaves.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// By then whoever is asked knows that the member leaves.
+const KNOWN_MAX: Duration = Duration::from_secs(10);
+
+/// Takes a dead member out of the ring.
+pub(crate) async fn forget(cluster: &Cluster, id: &NodeId) -> Result<(), Failure> {
+    let page = cluster.good_page(format!("POST v1/members/{id}/forget").as_bytes()).await?;
+    line(&if cluster.json { page.to_string() } else { "forgotten".into() })
+}
+
+/// Has a member leave, by default the one that was addressed, and returns when its data has moved and it is gone.
+pub(crate) async fn leave(cluster: &Cluster, id: Option<&NodeId>) -> Result<(), Failure> {
+    let id = match id {
+        Some(id) => id.to_string(),
+        None => {
+            let status = cluster.good_page(b"v1/status").await?;
+            let own =
+                status["node_id"].as_str().ok_or_else(|| Failure::Told("the node does not tell its id".into()))?;
+            own.to_owned()
+        }
+    };
+    let members = cluster.good_page(b"v1/members").await?;
+    let others = list(&members).iter().filter(|member| member["id"] != id.as_str());
+    let others = others.filter_map(|member| member["address"].as_str().map(str::to_owned));
+    let mut witnesses: Vec<String> = std::iter::once(cluster.server.clone()).chain(others).collect();
+    let held = held_by(&members, &id);
+    cluster.good_page(format!("POST v1/members/{id}/leave").as_bytes()).await?;
+    let progress = Progress::of("moved", Some(held), false);
+    let (begun, mut is_known, mut moved) = (Instant::now(), false, 0);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let members = look(cluster, &mut witnesses).await?;
+        let Some(member) = list(&members).iter().find(|m| m["id"] == id.as_str() && m["state"] != "left") else {
+            break;
+        };
+        let is_leaving = member["leaving"] == true;
+        if member["state"] == "down" && is_leaving {
+            return Err(Failure::Told(format!("`{id}` went down before all that it holds had moved")));
+        }
+        if !is_leaving && (is_known || begun.elapsed() > KNOWN_MAX) {
+            return Err(Failure::Told(format!("`{id}` stays a member: see its log")));
+        }
+        is_known |= is_leaving;
+        let gone = held.saturating_sub(held_by(&members, &id));
+        progress.step(gone.saturating_sub(moved));
+        moved = moved.max(gone);
+    }
+    drop(progress);
+    line(&if cluster.json { json!({ "left": true }).to_string() } else { "left".into() })
+}
+
+/// The members as the first of the witnesses sees them that can be reached; those before it are not asked again. The node that was addressed
+/// may be the one that goes.
+async fn look(cluster: &Cluster, witnesses: &mut Vec<String>) -> Result<Json, Failure> {
+    loop {
+        let Some(witness) = witnesses.first() else {
+            return Err(Failure::Unreachable(format!("{}: no member can be reached any more", cluster.server)));
+        };
+        match cluster.page_of(witness, b"v1/members").await {
+            Ok((200, members)) => return Ok(members),
+            Ok((status, _)) => return Err(Failure::Told(format!("{witness} answers with status {status}"))),
+            Err(Failure::Unreachable(_)) => drop(witnesses.remove(0)),
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+fn list(page: &Json) -> &[Json] {
+    page["members"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn held_by(page: &Json, id: &str) -> u64 {
+    list(page).iter().find(|member| member["id"] == id).and_then(|member| member["holds"].as_u64()).unwrap_or(0)
+}

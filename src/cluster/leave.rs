@@ -1,0 +1,103 @@
+//! Whether a member may go by its own wish: somebody must stay to take over what it holds. Decides; never asks anybody. Tested below.
+
+use crate::base::id::NodeId;
+
+use super::membership::{Member, MemberState, Membership};
+use super::view::{Liveness, View};
+
+/// Why a node does not leave. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stays {
+    /// Nobody else has a share of the ring, and what this node holds would go with it.
+    #[error("no other member takes a share, so all data would be lost; stop the node if that is meant")]
+    Last,
+    /// Somebody has, but nobody is there.
+    #[error("no other member that takes a share is alive; leave when one is, or stop the node")]
+    Alone,
+}
+
+/// Whether `me` may begin to leave.
+///
+/// # Errors
+/// [`Stays`] says why not.
+pub fn may_leave(view: &View, membership: &Membership, me: &NodeId) -> Result<(), Stays> {
+    if !has_heir(membership, me) {
+        return Err(Stays::Last);
+    }
+    let holds_nothing = membership.member(me).is_none_or(holds_nothing);
+    let takes = |member: &Member| member.state == MemberState::Joined && member.weight > 0;
+    let is_anybody_there =
+        view.others().any(|(_, peer)| peer.liveness == Liveness::Alive && takes(&peer.member) && peer.partitions > 0);
+    if holds_nothing || is_anybody_there { Ok(()) } else { Err(Stays::Alone) }
+}
+
+/// Whether somebody stays who takes over what `me` holds. Of members that all leave at once one must stay, the same for everybody: the first by
+/// id, which then takes its leave back.
+pub fn has_heir(membership: &Membership, me: &NodeId) -> bool {
+    let superseded = membership.superseded();
+    let takes = |member: &&Member| member.id != *me && member.weight > 0 && !superseded.contains(&member.id);
+    membership.member(me).is_none_or(holds_nothing)
+        || membership.present().filter(takes).any(|member| member.state == MemberState::Joined || member.id < *me)
+}
+
+/// A gateway that has nothing to hand over.
+fn holds_nothing(member: &Member) -> bool {
+    member.weight == 0 && member.held_now().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cluster::partition_set::PartitionSet;
+    use crate::cluster::ring::Ring;
+    use crate::cluster::specimen::{id, member};
+    use crate::cluster::view::{Cartographer, Sighting};
+
+    /// Members with their weights, all of which hold everything; those named leave.
+    fn membership(members: &[(&str, u16)], leaving: &[&str]) -> Membership {
+        let mut membership = Membership::default();
+        for (name, weight) in members {
+            membership.join(Member { weight: *weight, ..member(name) }).unwrap();
+            let held = if *weight > 0 { PartitionSet::FULL } else { PartitionSet::EMPTY };
+            membership.set_held(&id(name), 10, held, 1).unwrap();
+        }
+        for name in leaving {
+            membership.leave(&id(name)).unwrap();
+        }
+        membership
+    }
+
+    /// Whether `me` may leave, as it sees the others, of which those named are alive.
+    fn may(me: &str, members: &[(&str, u16)], alive: &[&str]) -> Result<(), Stays> {
+        let membership = membership(members, &[]);
+        let sighting =
+            Sighting { liveness: Liveness::Alive, incarnation: 10, address: "10.0.0.1:5000".parse().unwrap() };
+        let seen: BTreeMap<NodeId, Sighting> = alive.iter().map(|name| (id(name), sighting)).collect();
+        let view = Cartographer::new(id(me)).draw(&membership, Arc::new(Ring::build(&membership)), &seen);
+        may_leave(&view, &membership, &id(me))
+    }
+
+    #[test]
+    fn a_member_leaves_only_where_somebody_alive_takes_over() {
+        assert_eq!(may("a", &[("a", 1)], &[]), Err(Stays::Last));
+        assert_eq!(may("a", &[("a", 1), ("gateway", 0)], &["gateway"]), Err(Stays::Last));
+        assert_eq!(may("a", &[("a", 1), ("b", 1)], &[]), Err(Stays::Alone));
+        assert_eq!(may("a", &[("a", 1), ("b", 1)], &["b"]), Ok(()));
+        assert_eq!(may("gateway", &[("a", 1), ("gateway", 0)], &[]), Ok(()), "it has nothing to hand over");
+    }
+
+    #[test]
+    fn of_those_who_all_leave_the_first_stays() {
+        let heir = |members: &[(&str, u16)], leaving: &[&str]| {
+            let membership = membership(members, leaving);
+            leaving.iter().map(|me| has_heir(&membership, &id(me))).collect::<Vec<_>>()
+        };
+        let three = [("a", 1), ("b", 1), ("c", 1)];
+        assert_eq!(heir(&three, &["a", "b"]), [true, true], "c is there");
+        assert_eq!(heir(&three, &["a", "b", "c"]), [false, true, true]);
+        assert_eq!(heir(&[("a", 0), ("b", 1), ("c", 1)], &["b", "c"]), [false, true], "a gateway takes nothing");
+    }
+}
