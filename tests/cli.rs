@@ -3,56 +3,17 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod running;
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use running::cli::{cli, cli_with, expect, row, shown};
 use running::{DEADLINE, Node, program, until};
 use serde_json::Value as Json;
-
-/// Runs a command against a server, with something on standard input.
-fn cli_with(server: &str, args: &[&[u8]], input: &[u8]) -> Output {
-    let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
-    command.arg(server).args(args.iter().map(|arg| OsStr::from_bytes(arg)));
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started");
-    // It may end without reading; then the pipe is closed.
-    let _ = child.stdin.take().expect("piped").write_all(input);
-    child.wait_with_output().expect("it ends")
-}
-
-fn cli(server: &str, line: &str) -> Output {
-    let args: Vec<&[u8]> = line.split(' ').filter(|arg| !arg.is_empty()).map(str::as_bytes).collect();
-    cli_with(server, &args, b"")
-}
-
-/// Expects exit code, standard output and standard error.
-#[track_caller]
-fn expect(output: &Output, code: i32, stdout: &str, stderr: &str) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let got = (output.status.code(), text(&output.stdout), text(&output.stderr));
-    assert_eq!(got, (Some(code), stdout.to_owned(), stderr.to_owned()));
-}
-
-/// Expects a good table or page, and returns it.
-#[track_caller]
-fn shown(output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), stderr.as_ref()), (Some(0), ""));
-    String::from_utf8(output.stdout.clone()).expect("text")
-}
-
-/// The cells of the row that begins with `first`.
-fn row<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
-    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.into_iter().find(|row| row.first() == Some(&first)).unwrap_or_else(|| panic!("no row {first}:\n{table}"))
-}
 
 #[test]
 fn values_are_put_got_and_deleted() {
@@ -196,8 +157,9 @@ fn one_node_shows_itself() {
 fn bad_usage_exits_with_2_and_says_how() {
     for line in [
         "",
-        "h:1 leave",
-        "h:1 plan",
+        "h:1 leave no/name",
+        "h:1 plan leave",
+        "h:1 share n",
         "h:1 put k",
         "h:1 put k v w",
         "h:1 put k v --ttl soon",
@@ -304,41 +266,6 @@ fn any_of_three_nodes_answers_for_any_key_and_a_dead_one_is_forgotten() {
     }
     expect(&cli(&at[1], &format!("forget {gone}")), 0, "forgotten\n", "");
     until("forgotten everywhere", || at[..2].iter().all(|at| !shown(&cli(at, "status")).contains(&gone)).then_some(()));
-}
-
-#[test]
-fn a_member_leaves_with_its_data_handed_over_and_joins_anew() {
-    let mut nodes = Node::cluster(3);
-    let at: Vec<String> = nodes.iter().map(|node| node.main.clone()).collect();
-    let id_of = |node: &Node| node.json("/v1/status")["node_id"].as_str().expect("text").to_owned();
-    let ids: Vec<String> = nodes.iter().map(id_of).collect();
-    for n in 0..50 {
-        expect(&cli(&at[n % 3], &format!("put key:{n} value:{n}")), 0, "OK\n", "");
-    }
-    expect(&cli(&at[0], "leave nobody"), 1, "", "no such member\n");
-    // One through another node, then the one that is addressed: each copy is held by the last at the end.
-    for (asked, leave) in [(0, format!("leave {}", ids[2])), (1, "leave".to_owned())] {
-        expect(&cli(&at[asked], &leave), 0, "left\n", "");
-        let mut gone = nodes.pop().expect("one is left");
-        assert_eq!(gone.wait().0, Some(0));
-        let log = gone.log();
-        assert!(log.contains("stopping (left the cluster)") && !log.contains("ERROR"), "{log}");
-        let members = nodes[0].json("/v1/members");
-        let listed: Vec<&str> =
-            members["members"].as_array().expect("a list").iter().filter_map(|m| m["id"].as_str()).collect();
-        let staying: Vec<String> = nodes.iter().map(id_of).collect();
-        assert_eq!(listed.len(), staying.len());
-        assert!(listed.iter().all(|id| staying.iter().any(|staying| staying == id)));
-        for n in 0..50 {
-            let read = cli(&at[n % nodes.len()], &format!("get key:{n} --consistency quorum"));
-            expect(&read, 0, &format!("value:{n}"), "");
-        }
-    }
-    let last = "no other member takes a share, so all data would be lost; stop the node if that is meant\n";
-    expect(&cli(&at[0], "leave"), 1, "", last);
-    let again = Node::start(&["0", &at[0], "--node-id", &ids[2]]);
-    until("it joined anew", || (again.http("GET", "/health/ready").0 == 200).then_some(()));
-    expect(&cli(&again.main, "get key:7 --consistency all"), 0, "value:7", "");
 }
 
 #[test]

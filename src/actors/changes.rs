@@ -1,18 +1,20 @@
-//! What an operator changes about the cluster: members that leave or are forgotten. A member's own wishes are told to that member, through
+//! What an operator changes about the cluster: members that leave, are forgotten, or take another share. A member's own wishes are told to that member, through
 //! whichever node they come. Answers are JSON, whoever carries them. Decides nothing.
 
 use serde_json::{Value, json};
 
 use crate::base::id::NodeId;
 use crate::base::limits::REQUEST_TIMEOUT;
+use crate::cluster::plan::Share;
 use crate::cluster::view::{Liveness, PeerIx};
 use crate::protocol::native::frame::{self, Call};
 use crate::protocol::native::{Answer, Ask, Message as Native};
 
 use super::handles::Handles;
+use super::plan;
 use super::replication::{CallPeer, LinkError};
 use super::report;
-use super::ring::{Forget, Leave};
+use super::ring::{Forget, Leave, Reshare};
 use super::views::error;
 
 /// Carries out `path`, such as `v1/members/ID/leave`.
@@ -30,8 +32,9 @@ pub(super) async fn change(handles: &Handles, path: &str) -> (u16, Value) {
         }
         _ => {}
     }
-    let parts: Vec<&str> = path.split('/').collect();
-    let ["v1", "members", id, action @ ("forget" | "leave")] = parts[..] else {
+    let (name, query) = path.split_once('?').unwrap_or((path, ""));
+    let parts: Vec<&str> = name.split('/').collect();
+    let ["v1", "members", id, action @ ("forget" | "leave" | "share")] = parts[..] else {
         return (404, error("not_found", "no such action"));
     };
     let Ok(id) = id.parse::<NodeId>() else { return (400, error("bad_request", "not a node id")) };
@@ -39,11 +42,12 @@ pub(super) async fn change(handles: &Handles, path: &str) -> (u16, Value) {
     let Some((ix, peer)) = view.find(&id) else { return (404, error("not_found", "no such member")) };
     match action {
         "forget" => forget(handles, id).await,
+        "share" if ix == view.me => reshare(handles, query).await,
         _ if ix == view.me => leave(handles).await,
         _ if peer.liveness == Liveness::Down => {
-            (409, error("conflict", &format!("`{id}` is down: it has nothing to hand over, forget it")))
+            (409, error("conflict", &format!("`{id}` is down: `forget` takes it out of the ring")))
         }
-        _ => pass_on(handles, ix, path).await,
+        _ => pass_on(handles, ix, &format!("POST {path}")).await,
     }
 }
 
@@ -64,6 +68,20 @@ async fn leave(handles: &Handles) -> (u16, Value) {
     }
 }
 
+/// This node takes another share from now on. Others see it at once, and data moves.
+async fn reshare(handles: &Handles, query: &str) -> (u16, Value) {
+    let share = match plan::parameters(query, &["weight", "zone"]).and_then(|given| plan::share_of(&given)) {
+        Ok(share) if share == Share::default() => return (400, error("bad_request", "`weight` or `zone` is missing")),
+        Ok(share) => share,
+        Err(reason) => return (400, error("bad_request", &reason)),
+    };
+    match report::ask(std::slice::from_ref(&handles.ring), || Reshare(share.clone())).await.pop() {
+        Some(Ok(())) => (200, json!({ "changed": true })),
+        Some(Err(reason)) => (409, error("conflict", &reason)),
+        None => ring_silent(),
+    }
+}
+
 fn ring_silent() -> (u16, Value) {
     (503, unknown("no answer from: ring"))
 }
@@ -75,9 +93,8 @@ fn unknown(message: &str) -> Value {
     body
 }
 
-/// Has the member that a change is about carry it out, and gives its answer.
-async fn pass_on(handles: &Handles, peer: PeerIx, path: &str) -> (u16, Value) {
-    let request = format!("POST {path}");
+/// Has another member answer a request, such as the one that a change is about.
+pub(super) async fn pass_on(handles: &Handles, peer: PeerIx, request: &str) -> (u16, Value) {
     let call = Call::ask(&Ask::Admin(request.as_bytes()));
     let asked = handles.local.replications[0].send(CallPeer { peer, call });
     let payload = match tokio::time::timeout(REQUEST_TIMEOUT, asked).await {

@@ -77,6 +77,11 @@ impl Local {
         Ok(self.ask_all(|| store::Count(partitions)).await?.into_iter().sum())
     }
 
+    /// Keys and bytes of each of these partitions.
+    pub async fn sizes(&self, partitions: PartitionSet) -> Result<Vec<(Partition, u64, u64)>, Gone> {
+        Ok(self.ask_all(|| store::Sizes(partitions)).await?.into_iter().flatten().collect())
+    }
+
     /// What is under each key, tombstones and expired values included.
     pub async fn peek(&self, keys: Vec<Bytes>) -> Result<Vec<Option<Entry>>, Gone> {
         let mut shards: Vec<(Vec<Bytes>, Vec<usize>)> = vec![Default::default(); self.stores.len()];

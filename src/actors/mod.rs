@@ -11,6 +11,7 @@ pub mod latency;
 pub mod live;
 pub mod local;
 pub mod node;
+mod plan;
 pub mod process;
 pub mod pubsub;
 pub mod replication;

@@ -320,6 +320,18 @@ impl Handler<Count> for StoreActor {
     }
 }
 
+impl Handler<Sizes> for StoreActor {
+    type Result = Vec<(Partition, u64, u64)>;
+
+    fn handle(&mut self, Sizes(partitions): Sizes, _: &mut Self::Context) -> Self::Result {
+        let size = |p| {
+            let (keys, bytes) = self.core.size_of(p);
+            (p, keys as u64, bytes as u64)
+        };
+        self.core.partitions().filter(|p| partitions.contains(*p)).map(size).collect()
+    }
+}
+
 impl Handler<SetBudget> for StoreActor {
     type Result = ();
 

@@ -8,6 +8,7 @@ use crate::cluster::view::{Liveness, Peer, View};
 
 use super::changes;
 use super::handles::Handles;
+use super::plan;
 use super::report::Report;
 
 /// Answers a path such as `v1/status`, or a change such as `POST v1/members/ID/forget`.
@@ -33,9 +34,10 @@ async fn page(handles: &Handles, path: &str) -> (u16, Value) {
         "v1/ring" => (200, ring(&handles.view.load())),
         "health" => health(&handles.report().await),
         "health/live" => live(&handles.report().await),
-        _ => match path.strip_prefix("v1/ring/") {
-            Some(key) => (200, ring_of(&handles.view.load(), key.as_bytes())),
-            None => (404, error("not_found", "no such page")),
+        _ => match (path.strip_prefix("v1/ring/"), path.strip_prefix("v1/plan")) {
+            (Some(key), _) => (200, ring_of(&handles.view.load(), key.as_bytes())),
+            (_, Some(rest)) => plan::plan(handles, rest).await,
+            _ => (404, error("not_found", "no such page")),
         },
     }
 }

@@ -81,6 +81,12 @@ fn pages() -> Vec<Page> {
         get("/metrics", web::to(metrics_page)),
         get("/v1/status", json_of("v1/status")),
         get("/v1/members", json_of("v1/members")),
+        get("/v1/plan", json_of("v1/plan")),
+        get("/v1/plan/join", web::to(as_it_came)),
+        get("/v1/plan/leave/{id}", web::to(as_it_came)),
+        get("/v1/plan/forget/{id}", web::to(as_it_came)),
+        get("/v1/plan/share/{id}", web::to(as_it_came)),
+        post("/v1/members/{id}/share", web::to(share)),
         get("/v1/ring", json_of("v1/ring")),
         get("/v1/ring/{key:.*}", web::to(ring_of)),
         post("/v1/members/{id}/forget", web::to(forget)),
@@ -144,6 +150,16 @@ async fn forget(handles: web::Data<Handles>, id: web::Path<String>) -> HttpRespo
 
 async fn leave(handles: web::Data<Handles>, id: web::Path<String>) -> HttpResponse {
     page(&handles, format!("POST v1/members/{id}/leave").as_bytes()).await
+}
+
+async fn share(handles: web::Data<Handles>, id: web::Path<String>, request: HttpRequest) -> HttpResponse {
+    page(&handles, format!("POST v1/members/{id}/share?{}", request.query_string()).as_bytes()).await
+}
+
+/// A page that is named by path and parameters.
+async fn as_it_came(handles: web::Data<Handles>, request: HttpRequest) -> HttpResponse {
+    let asked = request.uri().path_and_query().map_or("", |asked| asked.as_str());
+    page(&handles, asked.trim_start_matches('/').as_bytes()).await
 }
 
 async fn metrics_page(handles: web::Data<Handles>) -> HttpResponse {

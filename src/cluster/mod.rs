@@ -11,6 +11,7 @@ pub mod membership;
 pub mod outbox;
 pub mod partition_set;
 pub mod placement;
+pub mod plan;
 pub mod pubsub;
 pub mod ring;
 pub mod settle;

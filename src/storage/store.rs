@@ -397,6 +397,12 @@ impl Store {
         self.table(partition).len()
     }
 
+    /// Keys of a partition and the bytes they take, tombstones included.
+    pub fn size_of(&self, partition: Partition) -> (usize, usize) {
+        let tallies = self.table(partition).segments().iter().map(Segment::tally);
+        tallies.fold((0, 0), |(keys, bytes), tally| (keys + tally.live, bytes + tally.bytes()))
+    }
+
     /// Whether anything is in a partition, if only tombstones.
     pub fn is_filled(&self, partition: Partition) -> bool {
         self.table(partition).segments().iter().map(Segment::tally).any(|tally| tally.live + tally.buried > 0)

@@ -1,6 +1,8 @@
 //! Real nodes as processes, for tests: started on free ports, waited for by what they say, stopped by signal. Every wait
 //! is for an event or a change, with a deadline; `until` looks again and again, for what tells nobody when it changes.
 
+pub(crate) mod cli;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};

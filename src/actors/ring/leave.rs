@@ -1,4 +1,4 @@
-//! This node's own place among the members: it stays one whatever others believed meanwhile, until it wishes to leave, has handed everything
+//! This node's own place among the members, and its share: it stays one whatever others believed meanwhile, until it wishes to leave, has handed everything
 //! over and tells everybody that it is gone. Who may leave is decided in `cluster::leave`, when nothing is left here in `cluster::sync`.
 //! Exercised by the simulation.
 //!
@@ -12,6 +12,8 @@ use futures_util::StreamExt;
 use super::{PULLS_MAX, RingActor, exchange};
 use crate::cluster::leave::{has_heir, may_leave};
 use crate::cluster::membership::{Member, MemberState};
+use crate::cluster::plan::Share;
+use crate::config::{ConfigError, TOKENS_PER_MEMBER_MAX};
 
 /// Longest wait for the others to hear that this node is gone. Whom it does not reach hears of it from them.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -25,6 +27,11 @@ pub struct Leave;
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
 pub struct Depart;
+
+/// Take another share of the ring from now on, until the process ends.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "Result<(), String>")]
+pub struct Reshare(pub Share);
 
 /// How far this node is with leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +86,29 @@ impl Handler<Leave> for RingActor {
         self.wish = Wish::Leave;
         tracing::info!("leaving: others take over what this node holds");
         self.publish(true);
+        Ok(())
+    }
+}
+
+impl Handler<Reshare> for RingActor {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, Reshare(share): Reshare, _: &mut Self::Context) -> Self::Result {
+        if self.wish != Wish::Stay {
+            return Err("the node is leaving".into());
+        }
+        let mut me = self.config.me.clone();
+        share.apply(&mut me);
+        if u64::from(me.vnodes) * u64::from(me.weight) > TOKENS_PER_MEMBER_MAX {
+            return Err(ConfigError::TooManyTokens { vnodes: me.vnodes, weight: me.weight }.to_string());
+        }
+        let changed = self.membership.join(me.clone()).map_err(|refused| refused.to_string())?;
+        self.config.me = me;
+        if changed {
+            let Member { weight, zone, .. } = &self.config.me;
+            tracing::info!(weight, zone, "takes another share");
+            self.publish(true);
+        }
         Ok(())
     }
 }

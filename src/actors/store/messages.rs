@@ -208,6 +208,11 @@ pub struct Restamp {
 #[rtype(result = "u64")]
 pub struct Count(pub PartitionSet);
 
+/// How many keys are in each of these partitions, and how many bytes do they take?
+#[derive(Message, Debug)]
+#[rtype(result = "Vec<(Partition, u64, u64)>")]
+pub struct Sizes(pub PartitionSet);
+
 /// All keys of these partitions that match.
 #[derive(Message, Debug)]
 #[rtype(result = "Vec<Bytes>")]

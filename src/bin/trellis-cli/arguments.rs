@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use trellis::base::id::{ClusterName, NodeId};
+use trellis::base::id::{ClusterName, NodeId, Zone};
 use trellis::base::level::Level;
 use trellis::config::quantity::parse_duration;
 
@@ -98,6 +98,18 @@ pub(crate) enum Command {
         /// Id of the member, as `status` shows it [default: the node addressed]
         node: Option<NodeId>,
     },
+    /// What is still moving between members, or what a change would move
+    Plan {
+        #[command(subcommand)]
+        change: Option<Planned>,
+    },
+    /// Give a member another share of the ring while it runs; its next start has what its settings say
+    Share {
+        /// Id of the member, as `status` shows it
+        node: NodeId,
+        #[command(flatten)]
+        share: Share,
+    },
     /// Take a dead member out of the ring, for good
     Forget {
         /// Id of the member, as `status` shows it
@@ -129,6 +141,57 @@ pub(crate) enum Command {
         #[arg(long, default_value = "*", allow_hyphen_values = true)]
         pattern: OsString,
     },
+}
+
+/// A change that is planned, not made.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Planned {
+    /// A new member comes
+    Join {
+        /// Its id, if it will have one of its own
+        #[arg(long)]
+        id: Option<NodeId>,
+        #[command(flatten)]
+        share: Share,
+    },
+    /// A member leaves in order
+    Leave {
+        /// Id of the member
+        node: NodeId,
+    },
+    /// A dead member is forgotten
+    Forget {
+        /// Id of the member
+        node: NodeId,
+    },
+    /// A member takes another share
+    Share {
+        /// Id of the member
+        node: NodeId,
+        #[command(flatten)]
+        share: Share,
+    },
+}
+
+/// A member's share of the ring.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Share {
+    /// Relative to others; 0 holds nothing
+    #[arg(long, value_name = "W")]
+    pub(crate) weight: Option<u16>,
+    /// Copies go to different zones first; `-` is none
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, value_parser = zone)]
+    pub(crate) zone: Option<String>,
+}
+
+impl Share {
+    /// As the parameters of a page.
+    pub(crate) fn query(&self) -> String {
+        let weight = self.weight.map(|weight| format!("weight={weight}"));
+        let zone = self.zone.as_ref().map(|zone| format!("zone={zone}"));
+        weight.into_iter().chain(zone).collect::<Vec<_>>().join("&")
+    }
 }
 
 /// What a file of keys holds.
@@ -166,6 +229,14 @@ fn server(text: &str) -> Result<String, String> {
     match port.and_then(|port| port.parse::<u16>().ok()) {
         Some(1..) => Ok(text.to_owned()),
         _ => Err("expected host:port".into()),
+    }
+}
+
+/// Nothing where there is to be none.
+fn zone(text: &str) -> Result<String, String> {
+    match text {
+        "-" => Ok(String::new()),
+        text => text.parse::<Zone>().map(String::from).map_err(|error| error.to_string()),
     }
 }
 
@@ -247,7 +318,11 @@ mod tests {
             "h:1 import",
             "h:1 export f --format xml",
             "h:1 leave a/b",
-            "h:1 plan",
+            "h:1 plan explode",
+            "h:1 plan leave",
+            "h:1 plan share n --weight many",
+            "h:1 share",
+            "h:1 share n --zone a/b",
             "",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

@@ -27,6 +27,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             let found = std::fs::metadata(file).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())));
             found.map(|_| None)?
         }
+        Some(Command::Share { share, .. }) if share.query().is_empty() => {
+            return Err(Failure::Usage("share: nothing to change, give --weight or --zone".into()));
+        }
         _ => None,
     };
     let cluster = Cluster::connect(&arguments).await?;
@@ -82,6 +85,8 @@ impl Cluster {
             Command::Status => self.status().await,
             Command::Ring { key } => self.ring(key.as_deref()).await,
             Command::Leave { node } => members::leave(self, node.as_ref()).await,
+            Command::Plan { change } => members::plan(self, change.as_ref()).await,
+            Command::Share { node, share } => members::share(self, &node, &share).await,
             Command::Forget { node } => members::forget(self, &node).await,
             Command::Import { file, format } => import::run(self, &file, format).await,
             Command::Export { file, format, pattern } => export::run(self, &file, format, pattern.as_bytes()).await,

@@ -1,24 +1,47 @@
-//! Commands about members: one is forgotten, one leaves. Waits for what takes its time. How tables look is in `show`. Tested in `tests/cli.rs`.
+//! Commands about members: one is forgotten, one leaves, one takes another share, and what such changes would move. Waits for what takes its time. How tables look is in `show`. Tested in `tests/cli.rs`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use trellis::base::id::NodeId;
 
-use super::Failure;
+use super::arguments::{Planned, Share};
 use super::ask::{Cluster, line};
 use super::progress::Progress;
+use super::{Failure, show};
 
 /// Between two looks at a member that leaves.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// By then whoever is asked knows that the member leaves.
-const KNOWN_MAX: Duration = Duration::from_secs(10);
+/// After so many looks whoever is asked knows that the member leaves.
+const LOOKS_UNKNOWN_MAX: u32 = 100;
 
 /// Takes a dead member out of the ring.
 pub(crate) async fn forget(cluster: &Cluster, id: &NodeId) -> Result<(), Failure> {
     let page = cluster.good_page(format!("POST v1/members/{id}/forget").as_bytes()).await?;
     line(&if cluster.json { page.to_string() } else { "forgotten".into() })
+}
+
+/// Gives a member another share.
+pub(crate) async fn share(cluster: &Cluster, id: &NodeId, share: &Share) -> Result<(), Failure> {
+    let page = cluster.good_page(format!("POST v1/members/{id}/share?{}", share.query()).as_bytes()).await?;
+    line(&if cluster.json { page.to_string() } else { "changed".into() })
+}
+
+/// Shows what a change would move, or what is still moving.
+pub(crate) async fn plan(cluster: &Cluster, change: Option<&Planned>) -> Result<(), Failure> {
+    let rest = match change {
+        None => String::new(),
+        Some(Planned::Join { id, share }) => {
+            let id = id.iter().map(|id| format!("id={id}"));
+            format!("/join?{}", id.chain([share.query()]).collect::<Vec<_>>().join("&"))
+        }
+        Some(Planned::Leave { node }) => format!("/leave/{node}"),
+        Some(Planned::Forget { node }) => format!("/forget/{node}"),
+        Some(Planned::Share { node, share }) => format!("/share/{node}?{}", share.query()),
+    };
+    let page = cluster.good_page(format!("v1/plan{rest}").as_bytes()).await?;
+    line(&if cluster.json { page.to_string() } else { show::plan(&page) })
 }
 
 /// Has a member leave, by default the one that was addressed, and returns when its data has moved and it is gone.
@@ -39,7 +62,7 @@ pub(crate) async fn leave(cluster: &Cluster, id: Option<&NodeId>) -> Result<(), 
     let held = held_by(&members, &id);
     cluster.good_page(format!("POST v1/members/{id}/leave").as_bytes()).await?;
     let progress = Progress::of("moved", Some(held), false);
-    let (begun, mut is_known, mut moved) = (Instant::now(), false, 0);
+    let (mut looks, mut is_known, mut moved) = (0, false, 0);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let members = look(cluster, &mut witnesses).await?;
@@ -50,9 +73,10 @@ pub(crate) async fn leave(cluster: &Cluster, id: Option<&NodeId>) -> Result<(), 
         if member["state"] == "down" && is_leaving {
             return Err(Failure::Told(format!("`{id}` went down before all that it holds had moved")));
         }
-        if !is_leaving && (is_known || begun.elapsed() > KNOWN_MAX) {
+        if !is_leaving && (is_known || looks > LOOKS_UNKNOWN_MAX) {
             return Err(Failure::Told(format!("`{id}` stays a member: see its log")));
         }
+        looks += 1;
         is_known |= is_leaving;
         let gone = held.saturating_sub(held_by(&members, &id));
         progress.step(gone.saturating_sub(moved));

@@ -33,7 +33,8 @@ const HISTORY_LINES_MAX: usize = 1000;
 const KEYS_OFFERED_MAX: usize = 100;
 const KEYS_LOOK_MAX: Duration = Duration::from_millis(300);
 /// Own commands that read files or are clearer as Redis has them; the rest is taken before Redis's of the same name.
-const OWN: [&str; 9] = ["put", "delete", "health", "status", "ring", "leave", "forget", "import", "export"];
+const OWN: [&str; 11] =
+    ["put", "delete", "health", "status", "ring", "plan", "leave", "share", "forget", "import", "export"];
 
 /// Reads and runs lines until there are no more.
 ///

@@ -90,6 +90,32 @@ pub(crate) fn replicas(page: &Json) -> String {
     format!("slot {}, partition {}\n\n{}", text(&page["slot"]), text(&page["partition"]), lines(&table))
 }
 
+/// `/v1/plan`.
+pub(crate) fn plan(page: &Json) -> String {
+    let (before, after) = (&page["copies_before"], &page["copies_after"]);
+    let copies = if before == after { text(after) } else { format!("{} now, then {}", text(before), text(after)) };
+    let moves = &page["moves"];
+    let all =
+        format!("{} partitions, {} keys, {}", text(&moves["partitions"]), text(&moves["keys"]), size(&moves["bytes"]));
+    let head = ["MEMBER", "PARTITIONS", "THEN", "GETS", "KEYS", "BYTES", "GIVES", "KEYS", "BYTES"];
+    let mut table = table(&head, 1);
+    for member in list(&page["members"]) {
+        let (gets, gives) = (&member["gets"], &member["gives"]);
+        table.add_row([
+            text(&member["id"]),
+            text(&member["partitions_before"]),
+            text(&member["partitions_after"]),
+            text(&gets["partitions"]),
+            text(&gets["keys"]),
+            size(&gets["bytes"]),
+            text(&gives["partitions"]),
+            text(&gives["keys"]),
+            size(&gives["bytes"]),
+        ]);
+    }
+    format!("copies {copies}\nmoves  {all}\n\n{}", lines(&table))
+}
+
 /// A table whose columns from `numbers` on hold numbers.
 fn table(header: &[&str], numbers: usize) -> Table {
     let mut table = Table::new();
@@ -122,6 +148,15 @@ fn text(value: &Json) -> String {
         Json::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Bytes in the largest unit that leaves a number above one.
+fn size(bytes: &Json) -> String {
+    let Some(bytes) = bytes.as_u64() else { return "-".into() };
+    let unit = (1..=4).rev().find(|unit| bytes >> (10 * unit) > 0);
+    unit.map_or(format!("{bytes} B"), |unit| {
+        format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, ["KiB", "MiB", "GiB", "TiB"][unit - 1])
+    })
 }
 
 fn percent(part: u64, whole: u64) -> String {
@@ -185,6 +220,23 @@ mod tests {
         let shown = replicas(&json!({ "slot": 1, "partition": 0, "replicas": list }));
         let last: Vec<&str> = shown.lines().skip(3).filter_map(|line| line.split_whitespace().last()).collect();
         assert_eq!(last, ["complete", "syncing", "unknown"]);
+    }
+
+    #[test]
+    fn a_plan_shows_who_gets_and_who_gives() {
+        let load = |n: u64| json!({ "partitions": n, "keys": 10 * n, "bytes": 2048 * n });
+        let member = |id: &str, gets: u64, gives: u64| json!({ "id": id, "partitions_before": 9, "partitions_after": 9 + gets - gives, "gets": load(gets), "gives": load(gives) });
+        let shown = plan(&json!({
+            "copies_before": 2, "copies_after": 3, "moves": load(3), "members": [member("a", 3, 0), member("b", 0, 3)],
+        }));
+        let rows: Vec<String> =
+            shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(rows[..2], ["copies 2 now, then 3", "moves 3 partitions, 30 keys, 6.0 KiB"]);
+        assert_eq!(rows[4..], ["a 9 12 3 30 6.0 KiB 0 0 0 B", "b 9 6 0 0 0 B 3 30 6.0 KiB"]);
+        assert_eq!(
+            [0, 1023, 1 << 20, (5 << 30) / 2].map(|n: u64| size(&n.into())),
+            ["0 B", "1023 B", "1.0 MiB", "2.5 GiB"]
+        );
     }
 
     #[test]

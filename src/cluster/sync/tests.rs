@@ -11,6 +11,8 @@ use crate::cluster::ring::Ring;
 use crate::cluster::specimen::{id, member};
 use crate::cluster::view::{Cartographer, Sighting};
 
+mod release;
+
 /// What a planner is asked at, as the actor does.
 const TICK_MS: u64 = 100;
 /// A replica may lag behind this far in ordinary life.
@@ -292,61 +294,6 @@ fn a_copy_is_given_back_only_when_every_owner_holds_it() {
     assert_eq!(moved, world.at("b").view.owned().count());
     assert!(moved > 400);
     world.assert_settled();
-}
-
-#[test]
-fn a_leaver_goes_when_all_it_holds_has_moved_and_not_before() {
-    let mut world = World::new(2);
-    world.start("a", false);
-    world.run(1_000);
-    ["b", "c"].iter().for_each(|name| world.start(name, true));
-    world.run(15_000);
-    (0..300).for_each(|n| world.write(n % 3));
-    world.leave("a");
-    assert!(world.membership.joined().all(|member| member.id != id("a")));
-    world.cut.push(("a", "b"));
-    world.run(20_000);
-    assert!(!world.at("a").gone && !world.at("a").planner.held().is_empty(), "b has not got what it owns now");
-    world.cut.clear();
-    world.run(15_000);
-    assert!(world.at("a").gone);
-    world.assert_settled();
-    // It joins anew.
-    world.start("a", true);
-    world.run(15_000);
-    assert!(!world.at("a").view.owned().is_empty());
-    world.assert_settled();
-}
-
-#[test]
-fn an_owner_that_missed_something_after_it_was_compared_is_compared_again_before_a_copy_goes() {
-    let mut world = World::new(1);
-    world.start("a", false);
-    world.run(1_000);
-    world.start("b", true);
-    while world.at("b").planner.held().is_empty() {
-        world.run(TICK_MS);
-    }
-    // It claims some; the former owner has yet to hear that, and has a write to it on its way that is lost.
-    world.look(0);
-    let claimed = world.at("b").planner.held();
-    let missed: PartitionSet = claimed.iter().take(1).collect();
-    let b = world.at("a").view.find(&id("b")).unwrap().0;
-    let (now, node) = (world.now, &mut world.nodes[0]);
-    node.planner.diverged(b, &missed);
-    for look in 0..50 {
-        let now = now + look * TICK_MS;
-        for step in node.planner.steps(&node.view, (&PartitionSet::EMPTY, &PartitionSet::EMPTY), now) {
-            let Step::Compare(peer, partitions) = step else { continue };
-            for partition in partitions.difference(&missed).iter() {
-                node.planner.compared(peer, partition, Compared::default());
-            }
-            node.planner.session_over(peer, &partitions.intersection(&missed), now);
-        }
-    }
-    let given = PartitionSet::FULL.difference(&node.planner.held());
-    assert_eq!(given.union(&missed), claimed);
-    assert!(given != claimed && given.count() > 1, "b lacks something of it");
 }
 
 #[test]
