@@ -43,7 +43,7 @@ fn a_pipeline_is_answered_in_order_whatever_it_mixes() {
         &mut client,
         "set a 7 0 1\r\nx\r\nset b 0 0 1 noreply\r\ny\r\nget a b c\r\nbad\r\nmg a v f\r\nmg no q\r\nms a 1 q\r\nz\r\nmn\r\nincr a 1\r\nversion\r\n",
         "STORED\r\nVALUE a 7 1\r\nx\r\nVALUE b 0 1\r\ny\r\nEND\r\nERROR\r\nVA 1 f7\r\nx\r\nMN\r\n\
-         CLIENT_ERROR cannot increment or decrement non-numeric value\r\nVERSION 1.6.40\r\n",
+         CLIENT_ERROR cannot increment or decrement non-numeric value\r\nVERSION 1.6.45\r\n",
     );
     let many: String = (0..5_000).map(|n| format!("set k{n} 0 0 2\r\nvv\r\n")).collect();
     assert_eq!(answered(&mut client, many.as_bytes(), 5_000 * 8), b"STORED\r\n".repeat(5_000));

@@ -51,6 +51,29 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// The bytes that `text` stands for as memcached reads it: what is no letter is passed over, and what follows a group of four with padding in
+/// it, wherever in the group, does not count.
+pub fn decode_what_is(text: &[u8]) -> Option<Vec<u8>> {
+    let letters: Vec<u8> = text.iter().copied().filter(|letter| *letter == b'=' || sextet(*letter).is_some()).collect();
+    if letters.is_empty() || !letters.len().is_multiple_of(4) {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(letters.len() / 4 * 3);
+    for four in letters.chunks_exact(4) {
+        let padding = four.iter().filter(|letter| **letter == b'=').count();
+        let bits = four.iter().fold(0, |bits, letter| bits << 6 | sextet(*letter).unwrap_or(0));
+        match padding {
+            0 => bytes.extend_from_slice(&bits.to_be_bytes()[1..]),
+            1 | 2 => {
+                bytes.extend_from_slice(&bits.to_be_bytes()[1..4 - padding]);
+                break;
+            }
+            _ => return None,
+        }
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +89,10 @@ mod tests {
         fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
             if let Some(decoded) = decode(&bytes) {
                 prop_assert!(!decoded.is_empty() && decoded.len() <= bytes.len());
+                prop_assert_eq!(decode_what_is(&bytes), Some(decoded));
+            }
+            if let Some(decoded) = decode_what_is(&bytes) {
+                prop_assert!(!decoded.is_empty() && decoded.len() <= bytes.len());
             }
         }
     }
@@ -76,5 +103,20 @@ mod tests {
             assert_eq!(decode(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(decode(b"YWI=").as_deref(), Some(&b"ab"[..]));
+    }
+
+    #[test]
+    fn what_is_in_base64_is_found_among_what_is_not() {
+        for (text, bytes) in [
+            ("Y!W\0I=", Some("ab")),
+            ("YWI=YWI=", Some("ab")),
+            ("YWJj", Some("abc")),
+            ("YW=j", Some("a`")),
+            ("====", None),
+            ("YWI", None),
+            ("!!", None),
+        ] {
+            assert_eq!(decode_what_is(text.as_bytes()).as_deref(), bytes.map(str::as_bytes), "{text}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::dress::Dress;
 use super::text::{Context, parse};
-use super::{Asked, Command, Draft, LINE_BYTES_MAX, MANY_KEYS_BYTES_MAX, Parsed, Store};
+use super::{Asked, BAD_FORMAT, Command, Draft, LINE_BYTES_MAX, LINE_BYTES_MIN, MANY_KEYS_BYTES_MAX, Parsed, Store};
 use crate::base::hlc::UnixMs;
 use crate::base::item::TERMS_BYTES_MAX;
 use crate::base::limits::LARGE_VALUE_BYTES;
@@ -96,6 +96,9 @@ impl Decoder {
                         self.state = State::Line { searched: buf.len() };
                         return None;
                     };
+                    let Some(line) = line else {
+                        return Some(Command::refuse("memcached_unknown", BAD_FORMAT, false));
+                    };
                     match parse(&line, context) {
                         Parsed::Whole(command) => return Some(command),
                         Parsed::Data(draft) => self.state = State::Data(draft),
@@ -110,13 +113,15 @@ impl Decoder {
     }
 }
 
-/// Takes a line out of `buf`, without its end.
-fn take_line(buf: &mut BytesMut, searched: usize) -> Option<Bytes> {
+/// Takes a line out of `buf`, without its end; nothing of one that is too short to be looked at.
+fn take_line(buf: &mut BytesMut, searched: usize) -> Option<Option<Bytes>> {
     let end = searched + memchr::memchr(b'\n', &buf[searched..])?;
     let mut line = buf.split_to(end + 1);
-    // A line that is nothing but `\r\n` keeps its `\r`, as in memcached; it is no command either way.
-    line.truncate(if end > 1 && line[end - 1] == b'\r' { end - 1 } else { end });
-    Some(line.freeze())
+    if line.len() < LINE_BYTES_MIN {
+        return Some(None);
+    }
+    line.truncate(if line[end - 1] == b'\r' { end - 1 } else { end });
+    Some(Some(line.freeze()))
 }
 
 /// Whether what has no end yet is to be given up.

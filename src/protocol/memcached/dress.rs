@@ -65,12 +65,14 @@ pub enum Dress {
 pub struct Meta {
     /// Which.
     pub(super) kind: MetaKind,
-    /// The key as it was named.
+    /// The key as it is told.
     pub(super) key: Bytes,
-    /// Whether that was in base64.
+    /// Whether that is in base64.
     pub(super) binary: bool,
     /// With the value.
     pub(super) value: bool,
+    /// But without it if this is its CAS unique: the client has it.
+    pub(super) unless: Option<u64>,
     /// Without the usual answer.
     pub(super) quiet: bool,
     /// What to tell, in the order asked for.
@@ -241,7 +243,7 @@ fn put_debug(shown: &[u8], key_len: u32, answer: Answer<'_>, out: &mut ReplyBuf)
     let size = u64::from(item.len) + u64::from(key_len) + (ITEM_BYTES_BESIDES + 2 + flags) as u64;
     out.write(b"ME ");
     out.write(shown);
-    let exp = item.ttl_ms.map_or_else(|| "-1".to_owned(), |ms| format!("-{}", ms.div_ceil(1_000)));
+    let exp = item.ttl_ms.map_or_else(|| "-1".to_owned(), |ms| ms.div_ceil(1_000).to_string());
     let (la, cas, fetch) = (item.age_ms / 1_000, item.cas_unique(), if item.was_hit { "yes" } else { "no" });
     put_line(&format!(" exp={exp} la={la} cas={cas} fetch={fetch} cls=1 size={size}"), out);
 }
@@ -264,14 +266,15 @@ impl Meta {
             }
             return;
         };
-        self.put_item(&item, out);
+        let value = self.value && self.unless != Some(item.cas_unique());
+        self.put_item(&item, value, out);
         for (is_so, letter) in [(item.marks.is_promised, b" Z"), (item.marks.is_stale, b" X"), (item.won, b" W")] {
             if is_so {
                 out.write(letter);
             }
         }
         out.write(b"\r\n");
-        if self.value {
+        if value {
             put_content(item.value, out);
         }
     }
@@ -283,11 +286,10 @@ impl Meta {
             Answer::Item(Item { outcome: ItemOutcome::Differs, .. }) => return self.put_refusal(b"EX", out),
             _ => return self.put_refusal(b"NF", out),
         };
-        // As in memcached, what was made is told of even so.
-        if self.quiet && item.outcome == ItemOutcome::Done {
+        if self.quiet {
             return;
         }
-        self.put_item(&item, out);
+        self.put_item(&item, self.value, out);
         out.write(b"\r\n");
         if self.value {
             put_content(item.value, out);
@@ -362,8 +364,8 @@ impl Meta {
     }
 
     /// `VA` or `HD`, and what is asked of the item.
-    fn put_item(&self, item: &Item<'_>, out: &mut ReplyBuf) {
-        if self.value {
+    fn put_item(&self, item: &Item<'_>, value: bool, out: &mut ReplyBuf) {
+        if value {
             out.write(b"VA ");
             number(u64::from(item.len), out);
         } else {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::dress::{Dress, Left, Meta, MetaKind, Shown};
 use super::number::{i32_of, u32_of, u64_of};
-use super::text::{Context, data_bytes, error, too_large};
+use super::text::{Context, data_bytes, malformed, too_large};
 use super::{
     Asked, BAD_FORMAT, Command, Draft, KEY_BYTES_MAX, Parsed, RELATIVE_SECONDS_MAX, Store, expiry, fits,
     value_bytes_max,
@@ -17,8 +17,8 @@ use crate::base::item::{ItemAct, ItemTerms, Mode, Only};
 use crate::base::op::{Act, Deadline, Expiry, Op, When};
 use crate::protocol::base64;
 
-/// Words a command may have, by its end.
-const WORDS_MAX: usize = 19;
+/// Words a command may have.
+const WORDS_MAX: usize = 20;
 /// Longest opaque, its letter included.
 const OPAQUE_BYTES_MAX: usize = 32;
 
@@ -63,25 +63,17 @@ pub(super) fn parse(line: &Bytes, words: &[&[u8]], which: u8, context: Context) 
         b's' => ("memcached_ms", MetaKind::Set),
         b'd' => ("memcached_md", MetaKind::Delete),
         b'a' => ("memcached_ma", MetaKind::Count),
-        b'n' => return Parsed::Whole(Command::say("memcached_mn", "MN")),
         b'e' => return Parsed::Whole(debug(line, words)),
-        _ => return error(),
+        _ => return Parsed::Whole(Command::say("memcached_mn", "MN")),
     };
-    let refuse = |text| Parsed::Whole(Command::refuse(name, text, false));
-    if words.len() < 2 {
-        return error();
+    let first_flag = if kind == MetaKind::Set { 3 } else { 2 };
+    if words.len() < first_flag || !are_flags(&words[first_flag..]) {
+        return Parsed::Whole(malformed(name));
     }
-    if words[1].len() > KEY_BYTES_MAX || (kind == MetaKind::Set && words.len() == 2) {
-        return refuse(BAD_FORMAT);
-    }
-    if words.len() > WORDS_MAX {
-        return refuse(if kind == MetaKind::Get { TOO_MANY } else { "CLIENT_ERROR options flags too long" });
-    }
-    let mut first_flag = 2;
     let mut bytes = 0;
     if kind == MetaKind::Set {
-        let Some(announced) = i32_of(words[2]).and_then(data_bytes) else { return refuse(BAD_FORMAT) };
-        (bytes, first_flag) = (announced, 3);
+        let Some(announced) = i32_of(words[2]).and_then(data_bytes) else { return Parsed::Whole(malformed(name)) };
+        bytes = announced;
     }
     // From here on the data of a refused `ms` is thrown away.
     let refuse = |text| {
@@ -90,20 +82,31 @@ pub(super) fn parse(line: &Bytes, words: &[&[u8]], which: u8, context: Context) 
     };
     let (key, flags) = match flags(line, words, first_flag, context) {
         Ok(read) => read,
-        Err(_) if matches!(kind, MetaKind::Delete | MetaKind::Count) => return refuse(BAD_FLAG),
+        Err(_) if kind == MetaKind::Count => return refuse(BAD_FLAG),
         Err(text) => return refuse(text),
     };
     match kind {
-        MetaKind::Set => set(line, words, (key, flags, bytes), context).unwrap_or_else(refuse),
-        _ if flags.long_opaque => refuse(LONG_OPAQUE),
-        MetaKind::Get => Parsed::Whole(get(line, words, key, flags)),
-        MetaKind::Delete => Parsed::Whole(delete(line, words, key, flags)),
-        MetaKind::Count => count(line, words, key, flags).map_or_else(refuse, Parsed::Whole),
+        MetaKind::Set => set((key, flags, bytes), context).unwrap_or_else(refuse),
+        MetaKind::Get | MetaKind::Delete if flags.long_opaque => refuse(LONG_OPAQUE),
+        MetaKind::Get => Parsed::Whole(get(key, flags)),
+        MetaKind::Delete => Parsed::Whole(delete(key, flags)),
+        MetaKind::Count => count(key, flags).map_or_else(refuse, Parsed::Whole),
     }
+}
+
+/// Whether these words may be letters with something behind them at all.
+fn are_flags(words: &[&[u8]]) -> bool {
+    words.iter().all(|word| matches!(word[0], b'0'..=b'9' | b'A'..=b'z'))
 }
 
 /// Reads key and letters. Of several refusals the last is told, but for a letter twice or unknown, which end the reading.
 fn flags(line: &Bytes, words: &[&[u8]], first: usize, context: Context) -> Result<(Bytes, Flags), &'static str> {
+    if words[1].len() > KEY_BYTES_MAX {
+        return Err(BAD_FORMAT);
+    }
+    if words.len() > WORDS_MAX {
+        return Err(TOO_MANY);
+    }
     let mut flags = Flags::default();
     let mut key = line.slice_ref(words[1]);
     let mut seen = [false; 127];
@@ -117,7 +120,8 @@ fn flags(line: &Bytes, words: &[&[u8]], first: usize, context: Context) -> Resul
         let done = match letter {
             b'b' => {
                 flags.binary = true;
-                base64::decode(words[1]).map(|decoded| key = decoded.into()).ok_or("CLIENT_ERROR error decoding key")
+                let decoded = base64::decode_what_is(words[1]).map(|decoded| key = decoded.into());
+                decoded.ok_or("CLIENT_ERROR error decoding key")
             }
             b'N' | b'T' | b'R' => i32_of(rest).map(|seconds| flags.time(letter, seconds)).ok_or(BAD_TOKEN),
             b'C' => u64_of(rest).map(|cas| flags.only = Some(cas)).ok_or(BAD_TOKEN),
@@ -125,11 +129,11 @@ fn flags(line: &Bytes, words: &[&[u8]], first: usize, context: Context) -> Resul
             b'J' => u64_of(rest).map(|n| flags.initial = n).ok_or("CLIENT_ERROR invalid numeric initial value"),
             b'D' => u64_of(rest).map(|n| flags.delta = Some(n)).ok_or("CLIENT_ERROR invalid numeric delta value"),
             b'F' => u32_of(rest).map(|n| flags.client_flags = n).ok_or(refusal.unwrap_or(BAD_FORMAT)),
-            b'M' if rest.len() == 1 => {
-                flags.mode = Some(rest[0]);
+            b'M' => {
+                // The first letter counts. None is taken for one that is unknown, and a zero for no `M`.
+                flags.mode = Some(rest.first().copied().unwrap_or(b' ')).filter(|mode| *mode != 0);
                 Ok(())
             }
-            b'M' => Err("CLIENT_ERROR incorrect length for M token"),
             _ => flags.letter(letter, line.slice_ref(word), context)?,
         };
         if let Err(text) = done {
@@ -190,12 +194,13 @@ impl Flags {
         self.cas.and_then(NonZeroU64::new)
     }
 
-    fn dress(self, kind: MetaKind, line: &Bytes, words: &[&[u8]], len: usize) -> Dress {
+    fn dress(self, kind: MetaKind, key: &Bytes, len: usize) -> Dress {
         Dress::Meta(Box::new(Meta {
             kind,
-            key: line.slice_ref(words[1]),
+            key: if self.binary { base64::encode(key).into() } else { key.clone() },
             binary: self.binary,
             value: self.value,
+            unless: self.only.filter(|_| kind == MetaKind::Get),
             quiet: self.quiet,
             shown: self.shown,
             len: len as u32,
@@ -217,7 +222,7 @@ fn one(name: &'static str, op: Op, dress: Dress) -> Command {
     Command { name, asked: Asked::Keys(SmallVec::from_buf([op]), dress) }
 }
 
-fn get(line: &Bytes, words: &[&[u8]], key: Bytes, flags: Flags) -> Command {
+fn get(key: Bytes, flags: Flags) -> Command {
     let recache = flags.recache.and_then(|seconds| match expiry(seconds) {
         Expiry::Until(deadline) if deadline != Deadline::At(0) => Some(deadline),
         _ => None,
@@ -239,16 +244,11 @@ fn get(line: &Bytes, words: &[&[u8]], key: Bytes, flags: Flags) -> Command {
     } else {
         terms.alone()
     };
-    let op = Op { key, act: Act::Item(ItemAct::Fetch), value };
-    one("memcached_mg", op, flags.dress(MetaKind::Get, line, words, 0))
+    let dress = flags.dress(MetaKind::Get, &key, 0);
+    one("memcached_mg", Op { key, act: Act::Item(ItemAct::Fetch), value }, dress)
 }
 
-fn set(
-    line: &Bytes,
-    words: &[&[u8]],
-    (key, flags, bytes): (Bytes, Flags, usize),
-    context: Context,
-) -> Result<Parsed, &'static str> {
+fn set((key, flags, bytes): (Bytes, Flags, usize), context: Context) -> Result<Parsed, &'static str> {
     let name = "memcached_ms";
     let mode = match flags.mode {
         None | Some(b'S') => Mode::Set,
@@ -258,11 +258,11 @@ fn set(
         Some(b'R') => Mode::Replace,
         Some(_) => return Err("CLIENT_ERROR invalid mode for ms M token"),
     };
-    if flags.long_opaque {
-        return Err(LONG_OPAQUE);
-    }
     if !fits(context.item_bytes_max, key.len(), bytes, flags.client_flags) {
         return Ok(Parsed::Swallow(too_large(name, key, true, false), bytes + 2));
+    }
+    if flags.long_opaque {
+        return Err(LONG_OPAQUE);
     }
     let expiry_of = |seconds: Option<i32>| seconds.map_or(Expiry::Clear, expiry);
     let is_plain = flags.only.is_none() && flags.cas.is_none() && !flags.wants_cas;
@@ -286,11 +286,12 @@ fn set(
         Mode::Set if flags.only.is_none() => Store::Item(ItemAct::Put, Box::new(terms())),
         _ => Store::Item(ItemAct::Store, Box::new(terms())),
     };
-    let dress = flags.dress(MetaKind::Set, line, words, bytes);
+    let dress = flags.dress(MetaKind::Set, &key, bytes);
     Ok(Parsed::Data(Box::new(Draft { name, key, bytes, store, dress })))
 }
 
-fn delete(line: &Bytes, words: &[&[u8]], key: Bytes, flags: Flags) -> Command {
+fn delete(key: Bytes, flags: Flags) -> Command {
+    let shown = key.clone();
     let op = if flags.only.is_none() && !flags.stale && !flags.strip {
         Op::new(key, Act::Delete)
     } else {
@@ -305,15 +306,18 @@ fn delete(line: &Bytes, words: &[&[u8]], key: Bytes, flags: Flags) -> Command {
         };
         Op { key, act: Act::Item(ItemAct::Remove), value: terms.alone() }
     };
-    one("memcached_md", op, flags.dress(MetaKind::Delete, line, words, 0))
+    one("memcached_md", op, flags.dress(MetaKind::Delete, &shown, 0))
 }
 
-fn count(line: &Bytes, words: &[&[u8]], key: Bytes, flags: Flags) -> Result<Command, &'static str> {
+fn count(key: Bytes, flags: Flags) -> Result<Command, &'static str> {
     let down = match flags.mode {
         None | Some(b'I' | b'+') => false,
         Some(b'D' | b'-') => true,
         Some(_) => return Err("CLIENT_ERROR invalid mode for ma M token"),
     };
+    if flags.long_opaque {
+        return Err(LONG_OPAQUE);
+    }
     let terms = ItemTerms {
         expiry: flags.expiry(),
         only: flags.only.map(Only::Cas),
@@ -324,19 +328,22 @@ fn count(line: &Bytes, words: &[&[u8]], key: Bytes, flags: Flags) -> Result<Comm
         down,
         ..ItemTerms::default()
     };
-    let op = Op { key, act: Act::Item(ItemAct::Count), value: terms.alone() };
-    Ok(one("memcached_ma", op, flags.dress(MetaKind::Count, line, words, 0)))
+    let dress = flags.dress(MetaKind::Count, &key, 0);
+    Ok(one("memcached_ma", Op { key, act: Act::Item(ItemAct::Count), value: terms.alone() }, dress))
 }
 
-/// `me`.
+/// `me`. As in memcached 1.6.45, a key in base64 is one if something stands behind the `b`.
 fn debug(line: &Bytes, words: &[&[u8]]) -> Command {
     let name = "memcached_me";
-    let refuse = || Command::refuse(name, BAD_FORMAT, false);
-    let Some(text) = words.get(1).filter(|key| key.len() <= KEY_BYTES_MAX) else { return refuse() };
+    let Some(text) = words.get(1).filter(|key| key.len() <= KEY_BYTES_MAX) else { return malformed(name) };
+    if !are_flags(&words[2..]) {
+        return malformed(name);
+    }
     let shown = line.slice_ref(text);
-    let key =
-        if words.get(2) == Some(&&b"b"[..]) { base64::decode(text).map(Bytes::from) } else { Some(shown.clone()) };
-    let Some(key) = key else { return refuse() };
+    let is_binary = words.len() >= 4 && words[2] == b"b";
+    let key = if is_binary { base64::decode_what_is(text).map(Bytes::from) } else { Some(shown.clone()) };
+    let Some(key) = key else { return malformed(name) };
+    let shown = if is_binary { base64::encode(&key).into() } else { shown };
     let dress = Dress::Debug { shown, key_len: key.len() as u32 };
     one(name, Op::new(key, Act::Item(ItemAct::Peek)), dress)
 }

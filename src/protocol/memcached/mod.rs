@@ -18,7 +18,7 @@ mod text;
 use dress::Dress;
 
 /// The version whose behaviour this is. Clients choose features by it.
-pub const MEMCACHED_VERSION: &str = "1.6.40";
+pub const MEMCACHED_VERSION: &str = "1.6.45";
 /// Longest key.
 const KEY_BYTES_MAX: usize = 250;
 /// What memcached keeps beside key and value, which counts towards the longest item: its header, a CAS unique, and a zero behind the key.
@@ -27,6 +27,10 @@ const ITEM_BYTES_BESIDES: usize = 48 + 8 + 1;
 const FLAGS_BYTES: usize = 4;
 /// Seconds up to which a time is counted from now; beyond, from 1970.
 const RELATIVE_SECONDS_MAX: i64 = 60 * 60 * 24 * 30;
+/// Shortest line, its end included, that is looked at.
+const LINE_BYTES_MIN: usize = 4;
+/// Words of a line that count. What stands behind them is not looked at, unless they are keys to be read.
+const WORDS_MAX: usize = 23;
 /// A line that has no end after so many bytes is given up, unless it asks for many keys.
 const LINE_BYTES_MAX: usize = 2048;
 /// The same for one that does. memcached has no bound there; this is room for 30,000 of the longest keys.
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_longest_value_leaves_room_for_what_memcached_keeps_beside_it() {
-        // What memcached 1.6.18 stores under a key of one byte at the most.
+        // What memcached 1.6 stores under a key of one byte at the most.
         assert!(fits(1 << 20, 1, (1 << 20) - 60, 0) && !fits(1 << 20, 1, (1 << 20) - 59, 0));
         assert!(!fits(1 << 20, 1, (1 << 20) - 60, 1) && !fits(0, 1, 1, 0));
     }

@@ -1,5 +1,6 @@
 //! `stats`: what is asked, and the lines that answer. Only what exists here is told; memcached's names for it. Gathers nothing. Tested below.
 
+use super::number::u32_of;
 use super::{Asked, BAD_FORMAT, Command, MEMCACHED_VERSION};
 
 /// Which statistics.
@@ -87,25 +88,31 @@ impl Stats {
     pub(super) fn parse(words: &[&[u8]]) -> Command {
         let name = "memcached_stats";
         let refuse = |line| Command::refuse(name, line, false);
-        let stats = match *words {
-            [] => Self::General,
-            [b"settings", ..] => Self::Settings,
-            [b"items" | b"slabs" | b"extstore", ..] | [b"detail", b"dump", ..] => Self::Nothing,
-            [b"sizes", ..] => {
+        // As in memcached, what these begin with is taken for them, and the first that fits counts.
+        const NAMES: [&[u8]; 6] = [b"reset", b"detail", b"settings", b"cachedump", b"conns", b"extstore"];
+        let Some(word) = words.first() else { return Command { name, asked: Asked::Stats(Self::General) } };
+        let stats = match NAMES.into_iter().find(|name| name.starts_with(word)).unwrap_or(*word) {
+            b"settings" => Self::Settings,
+            b"items" | b"slabs" | b"extstore" => Self::Nothing,
+            b"detail" => match words.get(1) {
+                Some(word) if b"on".starts_with(word) => {
+                    return refuse("CLIENT_ERROR detailed stats are not kept here");
+                }
+                Some(word) if b"off".starts_with(word) => return Command::say(name, "OK"),
+                Some(word) if b"dump".starts_with(word) => Self::Nothing,
+                _ => return refuse("CLIENT_ERROR usage: stats detail on|off|dump"),
+            },
+            b"sizes" => {
                 return Command { name, asked: Asked::Say("STAT sizes_status disabled\r\nEND".into(), false) };
             }
-            [b"detail", b"off", ..] => return Command::say(name, "OK"),
-            [b"detail", b"on", ..] => return refuse("CLIENT_ERROR detailed stats are not kept here"),
-            [b"detail", ..] => return refuse("CLIENT_ERROR usage: stats detail on|off|dump"),
-            [b"reset", ..] => return refuse("CLIENT_ERROR counters are shared with monitoring and not reset"),
-            [b"cachedump", class, limit, ..] => {
-                let numbers = (super::number::u32_of(class), super::number::u32_of(limit));
-                return refuse(match numbers {
+            b"reset" => return refuse("CLIENT_ERROR counters are shared with monitoring and not reset"),
+            b"cachedump" => {
+                let [_, class, limit, ..] = words else { return refuse("CLIENT_ERROR bad command line") };
+                return refuse(match (u32_of(class), u32_of(limit)) {
                     (Some(_), Some(_)) => "CLIENT_ERROR stats cachedump not allowed",
                     _ => BAD_FORMAT,
                 });
             }
-            [b"cachedump", ..] => return refuse("CLIENT_ERROR bad command line"),
             _ => return refuse("ERROR"),
         };
         Command { name, asked: Asked::Stats(stats) }

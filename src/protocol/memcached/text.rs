@@ -1,15 +1,15 @@
 //! Lines of the text protocol to commands. Which words a command takes, in which order they are looked at and what each refusal says is
-//! memcached's `process_command_ascii` and below. Tested in `decode/tests.rs`.
+//! memcached 1.6.45's `process_request` and below. Tested in `decode/tests.rs`.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::dress::Dress;
-use super::number::{i32_of, u32_of, u64_of};
+use super::number::{i32_of, loose_i32, loose_u32, u32_of, u64_of};
 use super::stats::Stats;
 use super::{
     Asked, BAD_FORMAT, Command, Draft, KEY_BYTES_MAX, MEMCACHED_VERSION, Parsed, RELATIVE_SECONDS_MAX, Store,
-    TOO_LARGE, expiry, fits, meta, value_bytes_max,
+    TOO_LARGE, WORDS_MAX, expiry, fits, meta, value_bytes_max,
 };
 use crate::base::item::{ItemAct, ItemTerms, Mode, Only};
 use crate::base::op::{Act, Op, When};
@@ -31,83 +31,98 @@ const BAD_TIME: &str = "CLIENT_ERROR invalid exptime argument";
 
 /// Reads a line without its end.
 pub(super) fn parse(line: &Bytes, context: Context) -> Parsed {
-    // memcached keeps lines as C does: they end at a zero.
-    let end = memchr::memchr(0, line).unwrap_or(line.len());
-    let words: Words<'_> = line[..end].split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect();
-    let Some(name) = words.first().filter(|name| name.len() >= 2) else { return error() };
-    match *name {
-        b"get" | b"bget" => get(line, &words, "memcached_get", false),
-        b"gets" => get(line, &words, "memcached_gets", true),
-        b"gat" => touch_and_get(line, &words, "memcached_gat", false),
-        b"gats" => touch_and_get(line, &words, "memcached_gats", true),
-        b"set" => store(line, &words, ("memcached_set", Mode::Set), context),
-        b"add" => store(line, &words, ("memcached_add", Mode::Add), context),
-        b"replace" => store(line, &words, ("memcached_replace", Mode::Replace), context),
-        b"append" => store(line, &words, ("memcached_append", Mode::Append), context),
-        b"prepend" => store(line, &words, ("memcached_prepend", Mode::Prepend), context),
-        b"cas" => store(line, &words, (CAS, Mode::Set), context),
-        b"delete" => Parsed::Whole(delete(line, &words)),
-        b"incr" => Parsed::Whole(count(line, &words, "memcached_incr", false)),
-        b"decr" => Parsed::Whole(count(line, &words, "memcached_decr", true)),
-        b"touch" => Parsed::Whole(touch(line, &words)),
-        [b'm', which] => meta::parse(line, &words, *which, context),
-        _ => Parsed::Whole(about_the_server(&words, context)),
+    let all = || line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    // These are not looked for behind spaces.
+    let name = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    match name {
+        b"get" => return get(line, all().skip(1), "memcached_get", false),
+        b"gets" => return get(line, all().skip(1), "memcached_gets", true),
+        b"gat" => return touch_and_get(line, all().skip(1), "memcached_gat", false),
+        b"gats" => return touch_and_get(line, all().skip(1), "memcached_gats", true),
+        _ => {}
     }
+    let words: Words<'_> = all().take(WORDS_MAX).collect();
+    let whole = match name {
+        b"set" => return store(line, &words, ("memcached_set", Mode::Set), context),
+        b"add" => return store(line, &words, ("memcached_add", Mode::Add), context),
+        b"replace" => return store(line, &words, ("memcached_replace", Mode::Replace), context),
+        b"append" => return store(line, &words, ("memcached_append", Mode::Append), context),
+        b"prepend" => return store(line, &words, ("memcached_prepend", Mode::Prepend), context),
+        b"cas" => return store(line, &words, (CAS, Mode::Set), context),
+        [b'm', which @ (b'g' | b's' | b'd' | b'a' | b'n' | b'e')] => return meta::parse(line, &words, *which, context),
+        b"delete" => delete(line, &words),
+        b"incr" => count(line, &words, "memcached_incr", false),
+        b"decr" => count(line, &words, "memcached_decr", true),
+        b"touch" => touch(line, &words),
+        b"stats" => Stats::parse(&words[1..]),
+        b"version" => {
+            let line = format!("VERSION {MEMCACHED_VERSION}");
+            Command { name: "memcached_version", asked: Asked::Say(line.into(), false) }
+        }
+        b"quit" => Command { name: "memcached_quit", asked: Asked::Quit },
+        b"watch" => Command::refuse("memcached_watch", "CLIENT_ERROR watch commands not allowed", false),
+        _ => about_the_server(&words, context),
+    };
+    Parsed::Whole(whole)
 }
 
 const CAS: &str = "memcached_cas";
 
-/// The answer to what is no command.
-pub(super) fn error() -> Parsed {
-    Parsed::Whole(Command::refuse("memcached_unknown", ERROR, false))
+/// The answer to a command that lacks words, whatever else it says.
+pub(super) fn malformed(name: &'static str) -> Command {
+    Command::refuse(name, BAD_FORMAT, false)
 }
 
 fn is_noreply(words: &[&[u8]]) -> bool {
     words.last() == Some(&&b"noreply"[..])
 }
 
-fn get(line: &Bytes, words: &[&[u8]], name: &'static str, cas: bool) -> Parsed {
-    if words.len() < 2 {
-        return error();
-    }
-    let ops = |key| Op::new(key, Act::Item(ItemAct::Read));
-    values(line, &words[1..], (name, cas), ops)
+fn get<'a>(line: &Bytes, keys: impl Iterator<Item = &'a [u8]>, name: &'static str, cas: bool) -> Parsed {
+    values(line, keys, (name, cas), |key| Op::new(key, Act::Item(ItemAct::Read)))
 }
 
-fn touch_and_get(line: &Bytes, words: &[&[u8]], name: &'static str, cas: bool) -> Parsed {
-    if words.len() < 2 {
-        return error();
-    }
-    let Some(seconds) = i32_of(words[1]) else { return Parsed::Whole(Command::refuse(name, BAD_TIME, false)) };
+fn touch_and_get<'a>(line: &Bytes, mut words: impl Iterator<Item = &'a [u8]>, name: &'static str, cas: bool) -> Parsed {
+    let seconds = words.next().map(i32_of);
+    let mut keys = words.peekable();
+    let Some(seconds) = seconds.filter(|_| keys.peek().is_some()) else { return Parsed::Whole(malformed(name)) };
+    let Some(seconds) = seconds else { return Parsed::Whole(Command::refuse(name, BAD_TIME, false)) };
     let value = ItemTerms { expiry: expiry(seconds), ..ItemTerms::default() }.alone();
-    values(line, &words[2..], (name, cas), |key| Op { key, act: Act::Item(ItemAct::Touch), value: value.clone() })
+    values(line, keys, (name, cas), |key| Op { key, act: Act::Item(ItemAct::Touch), value: value.clone() })
 }
 
 /// A command that answers the values of these keys.
-fn values(line: &Bytes, keys: &[&[u8]], (name, cas): (&'static str, bool), op: impl Fn(Bytes) -> Op) -> Parsed {
-    if keys.iter().any(|key| key.len() > KEY_BYTES_MAX) {
-        return Parsed::Whole(Command::refuse(name, BAD_FORMAT, false));
+fn values<'a>(
+    line: &Bytes,
+    keys: impl Iterator<Item = &'a [u8]>,
+    (name, cas): (&'static str, bool),
+    op: impl Fn(Bytes) -> Op,
+) -> Parsed {
+    let keys: SmallVec<[Bytes; 1]> = keys.map(|key| line.slice_ref(key)).collect();
+    if keys.is_empty() || keys.iter().any(|key| key.len() > KEY_BYTES_MAX) {
+        return Parsed::Whole(malformed(name));
     }
-    let keys: SmallVec<[Bytes; 1]> = keys.iter().map(|key| line.slice_ref(key)).collect();
     let ops = keys.iter().map(|key| op(key.clone())).collect();
     Parsed::Whole(Command { name, asked: Asked::Keys(ops, Dress::Values { keys, cas }) })
 }
 
 fn store(line: &Bytes, words: &[&[u8]], (name, mode): (&'static str, Mode), context: Context) -> Parsed {
-    let count = if name == CAS { 6 } else { 5 };
-    if !(count..=count + 1).contains(&words.len()) {
-        return error();
-    }
+    let Some(bytes) = words.get(4).and_then(|word| i32_of(word)).and_then(data_bytes) else {
+        return Parsed::Whole(malformed(name));
+    };
+    // From here on the data of what is refused is thrown away.
     let quiet = is_noreply(words);
-    let refuse = || Parsed::Whole(Command::refuse(name, BAD_FORMAT, quiet));
+    let refuse = || Parsed::Swallow(Command::refuse(name, BAD_FORMAT, quiet), bytes + 2);
     let key = words[1];
-    let numbers = (u32_of(words[2]), i32_of(words[3]), i32_of(words[4]));
-    let (Some(flags), Some(seconds), Some(bytes)) = numbers else { return refuse() };
-    let only = if name == CAS { u64_of(words[5]).map(|cas| Some(Only::Cas(cas))) } else { Some(None) };
-    let (Some(only), Some(bytes)) = (only, data_bytes(bytes)) else { return refuse() };
     if key.len() > KEY_BYTES_MAX {
         return refuse();
     }
+    let (Some(flags), Some(seconds)) = (loose_u32(words[2]), loose_i32(words[3])) else { return refuse() };
+    let only = if name == CAS {
+        let Some(cas) = words.get(5).and_then(|word| u64_of(word)) else { return refuse() };
+        Some(Only::Cas(cas))
+    } else {
+        None
+    };
     let key = line.slice_ref(key);
     if !fits(context.item_bytes_max, key.len(), bytes, flags) {
         return Parsed::Swallow(too_large(name, key, mode == Mode::Set && only.is_none(), quiet), bytes + 2);
@@ -144,19 +159,11 @@ pub(super) fn too_large(name: &'static str, key: Bytes, replaces: bool, quiet: b
 
 fn delete(line: &Bytes, words: &[&[u8]]) -> Command {
     let name = "memcached_delete";
+    // memcached 1.6.45 deletes however many words follow. libmemcached's `memccapable` wants many refused, as 1.6.18 did.
     if !(2..=4).contains(&words.len()) {
-        return Command::refuse(name, ERROR, false);
+        return malformed(name);
     }
-    let mut quiet = false;
-    if words.len() > 2 {
-        let hold_is_zero = words[2] == b"0";
-        quiet = is_noreply(words);
-        let is_valid = if words.len() == 3 { hold_is_zero || quiet } else { hold_is_zero && quiet };
-        if !is_valid {
-            let usage = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]";
-            return Command::refuse(name, usage, quiet);
-        }
-    }
+    let quiet = is_noreply(words);
     one(line, words[1], name, quiet, |key| Op::new(key, Act::Delete), Dress::Deleted { quiet })
 }
 
@@ -176,8 +183,8 @@ fn one(
 }
 
 fn count(line: &Bytes, words: &[&[u8]], name: &'static str, down: bool) -> Command {
-    if !(3..=4).contains(&words.len()) {
-        return Command::refuse(name, ERROR, false);
+    if words.len() < 3 {
+        return malformed(name);
     }
     let quiet = is_noreply(words);
     if words[1].len() > KEY_BYTES_MAX {
@@ -193,8 +200,8 @@ fn count(line: &Bytes, words: &[&[u8]], name: &'static str, down: bool) -> Comma
 
 fn touch(line: &Bytes, words: &[&[u8]]) -> Command {
     let name = "memcached_touch";
-    if !(3..=4).contains(&words.len()) {
-        return Command::refuse(name, ERROR, false);
+    if words.len() < 3 {
+        return malformed(name);
     }
     let quiet = is_noreply(words);
     if words[1].len() > KEY_BYTES_MAX {
@@ -206,42 +213,38 @@ fn touch(line: &Bytes, words: &[&[u8]]) -> Command {
     one(line, words[1], name, quiet, op, Dress::Touched { quiet })
 }
 
-/// What concerns no key, and what is no command at all.
+/// What concerns no key and is found behind spaces too, and what is no command at all.
 fn about_the_server(words: &[&[u8]], context: Context) -> Command {
-    let count = words.len();
-    match words[0] {
-        b"flush_all" if (1..=3).contains(&count) => flush_all(words, context),
-        b"version" => {
-            let line = format!("VERSION {MEMCACHED_VERSION}");
-            Command { name: "memcached_version", asked: Asked::Say(line.into(), false) }
-        }
-        b"verbosity" if (2..=3).contains(&count) => {
-            let quiet = is_noreply(words);
-            match u32_of(words[1]) {
-                Some(_) => Command::say("memcached_verbosity", if quiet { "" } else { "OK" }),
-                None => Command::refuse("memcached_verbosity", BAD_FORMAT, quiet),
-            }
-        }
-        b"stats" => Stats::parse(&words[1..]),
-        b"quit" => Command { name: "memcached_quit", asked: Asked::Quit },
-        b"shutdown" => Command::refuse("memcached_shutdown", "ERROR: shutdown not enabled", false),
+    let quiet = is_noreply(words);
+    let argument = words.get(1).copied().unwrap_or_default();
+    match words.first().copied().unwrap_or_default() {
+        b"flush_all" => flush_all(words, context),
+        b"verbosity" => match u32_of(argument) {
+            Some(_) => Command::say("memcached_verbosity", if quiet { "" } else { "OK" }),
+            None => Command::refuse("memcached_verbosity", BAD_FORMAT, quiet),
+        },
+        b"shutdown" => Command::refuse("memcached_shutdown", "SERVER_ERROR: shutdown not enabled", quiet),
         // What looks after memory that does not exist here.
-        b"cache_memlimit" if (2..=3).contains(&count) => {
-            let line = "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust";
-            Command::refuse("memcached_cache_memlimit", line, is_noreply(words))
+        b"cache_memlimit" => {
+            let line = match u32_of(argument) {
+                None => ERROR,
+                Some(..8) => "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
+                Some(..=1_000_000_000) => "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust",
+                Some(_) => "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes",
+            };
+            Command::refuse("memcached_cache_memlimit", line, quiet)
         }
-        b"watch" => Command::refuse("memcached_watch", "CLIENT_ERROR watch commands not allowed", is_noreply(words)),
-        b"lru_crawler" if count > 1 => {
-            Command::refuse("memcached_lru_crawler", "CLIENT_ERROR lru crawler disabled", false)
+        b"lru_crawler" if (2..=3).contains(&words.len()) => {
+            Command::refuse("memcached_lru_crawler", "CLIENT_ERROR lru crawler disabled", quiet)
         }
-        b"slabs" if count == 4 && words[1] == b"reassign" => {
-            Command::refuse("memcached_slabs", "CLIENT_ERROR slab reassignment disabled", false)
+        b"slabs" if words.len() == 4 && b"reassign".starts_with(argument) => {
+            Command::refuse("memcached_slabs", "CLIENT_ERROR slab reassignment disabled", quiet)
         }
-        // As memcached: not of commands whose first letter it goes by.
-        [first, ..] if !b"gsacidt".contains(first) && words.last().is_some_and(|word| word.starts_with(b"HTTP/")) => {
+        b"slabs" | b"lru" | b"lru_crawler" | b"extstore" => Command::refuse("memcached_unknown", ERROR, quiet),
+        _ if words.len() > 1 && words.last().is_some_and(|word| word.starts_with(b"HTTP/")) => {
             Command { name: "memcached_unknown", asked: Asked::HangUp }
         }
-        _ => Command::refuse("memcached_unknown", ERROR, false),
+        _ => Command::refuse("memcached_unknown", ERROR, quiet),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Command lines, as memcached 1.6 answered them, in pieces of any size, and bytes that are no commands.
+//! Command lines, as memcached 1.6.45 answered them, in pieces of any size, and bytes that are no commands.
 
 use super::*;
 use crate::base::item::{ItemAct, ItemTerms, Only};
@@ -41,60 +41,51 @@ fn op(text: &str) -> Op {
     }
 }
 
-#[test]
-fn what_is_refused_is_refused_in_memcacheds_words() {
-    const FORMAT: &str = "CLIENT_ERROR bad command line format";
-    const TIME: &str = "CLIENT_ERROR invalid exptime argument";
-    const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
-    let long = "k".repeat(251);
-    let cases: &[(&str, &[&str])] = &[
-        ("\r\n \r\na\r\ngex\r\nget\r\nget \r\nGET a\r\n", &["ERROR"; 7]),
-        ("get  a\r\n get a\r\nget a\n", &["?"; 3]),
-        ("GET / HTTP/1.0\r\nget a\r\n", &["hang up"]),
-        ("xx HTTP/1\r\n", &["hang up"]),
-        ("get / HTTP/1.0\r\n", &["?"]),
-        ("set a 0 0 -1 noreply\r\nx\r\n", &["", "ERROR"]),
-        ("set a 0 0 1\r\nxyz\r\nget a\r\n", &["CLIENT_ERROR bad data chunk", "ERROR", "?"]),
-        ("set a 0 0 1 noreply\r\nxx\r\n", &["", "ERROR"]),
-        ("set a x 0 1\r\nset a 0 x 1\r\nset a 0 0 x\r\nset a -1 0 1\r\n", &[FORMAT; 4]),
-        ("set a 0 0\r\nset a 0 0 1 2 3\r\ncas a 0 0 1\r\n", &["ERROR"; 3]),
-        ("cas a 0 0 1 x\r\nset a 0 0 2147483647\r\n", &[FORMAT; 2]),
-        ("incr a x\r\n", &["CLIENT_ERROR invalid numeric delta argument"]),
-        ("incr a\r\nincr a 1 2 3\r\ntouch a\r\ndelete\r\ngat\r\nverbosity\r\nflush_all 1 2 3\r\n", &["ERROR"; 7]),
-        ("touch a x\r\ngat x a\r\nflush_all x\r\n", &[TIME; 3]),
-        ("delete a 1\r\n", &["CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"]),
-        ("delete a 1 noreply\r\n", &[""]),
-        (
-            "flush_all\r\nflush_all 5 noreply\r\nflush_all 1700000009\r\n",
-            &["flush 0 false", "flush 5 true", "flush 9 false"],
-        ),
-        ("version\r\nverbosity 1\r\nverbosity x\r\n", &["VERSION 1.6.40", "OK", FORMAT]),
-        ("shutdown\r\nquit 1\r\nget a\r\n", &["ERROR: shutdown not enabled", "quit"]),
-        ("mn\r\nmx\r\nmg\r\nms\r\nme\r\n", &["MN", "ERROR", "ERROR", "ERROR", FORMAT]),
-        ("ms a\r\nms a x\r\nms a -1\r\n", &[FORMAT; 3]),
-        ("mg a v v\r\nmg a Q\r\n", &["CLIENT_ERROR duplicate flag", "CLIENT_ERROR invalid flag"]),
-        ("md a v v\r\nma a Q\r\n", &["CLIENT_ERROR invalid or duplicate flag"; 2]),
-        ("ms a 1 Fx\r\nx\r\nms a 1 Tx\r\nx\r\nms a 1 Cx\r\nx\r\n", &[FORMAT, BAD_TOKEN, BAD_TOKEN]),
-        ("ms a 1 MQ\r\nx\r\nmn\r\n", &["CLIENT_ERROR invalid mode for ms M token", "MN"]),
-        (
-            "ms a 1 M\r\nx\r\nma a Mi\r\n",
-            &["CLIENT_ERROR incorrect length for M token", "CLIENT_ERROR invalid mode for ma M token"],
-        ),
-        ("ms !! 1 b\r\nx\r\nmg a b\r\n", &["CLIENT_ERROR error decoding key"; 2]),
-        ("ms a 1 q\r\nxyz\r\n", &["CLIENT_ERROR bad data chunk", "ERROR"]),
-        ("set big 0 0 1048576\r\n", &["?"]),
-        ("add big 0 0 1048576\r\n", &["SERVER_ERROR object too large for cache"]),
-        (
-            "stats\r\nstats slabs\r\nstats foo\r\nstats cachedump\r\n",
-            &["?", "?", "ERROR", "CLIENT_ERROR bad command line"],
-        ),
-    ];
+const FORMAT: &str = "CLIENT_ERROR bad command line format";
+
+fn answered(cases: &[(&str, &[&str])]) {
     for (text, expected) in cases {
         assert_eq!(said(text), *expected, "{text:?}");
     }
+}
+
+#[test]
+fn what_is_refused_is_refused_in_memcacheds_words() {
+    const TIME: &str = "CLIENT_ERROR invalid exptime argument";
+    let cases: &[(&str, &[&str])] = &[
+        ("\r\n \r\na\r\nab\nmn\nget\r\nget \r\ngat 0\r\ngets\r\n", &[FORMAT; 9]),
+        ("gex\r\nGET a\r\n get a\r\nbget a\r\n   \r\n", &["ERROR"; 5]),
+        ("get  a\r\nget a \r\nget a\n", &["?"; 3]),
+        ("nonsense noreply\r\nnoreply\r\nmx a noreply\r\n", &[""; 3]),
+        ("GET / HTTP/1.0\r\nget a\r\n", &["hang up"]),
+        ("gx HTTP/1\r\n", &["hang up"]),
+        ("get / HTTP/1.0\r\n", &["?"]),
+        ("set a 0 0 -1 noreply\r\nx\r\n", &[FORMAT; 2]),
+        ("set a 0 0 1\r\nxyz\r\nget a\r\n", &["CLIENT_ERROR bad data chunk", FORMAT, "?"]),
+        ("set a 0 0 1 noreply\r\nxx\r\n", &["", FORMAT]),
+        ("set a x 0 1\r\nx\r\nset a 0 x 1\r\nx\r\nset a -1 0 1\r\nx\r\n", &[FORMAT; 3]),
+        ("set a 0 0 +1\r\nset a 0 0\r\nset a 0 0 2147483647\r\n", &[FORMAT; 3]),
+        ("cas a 0 0 1 x\r\nx\r\ncas a 0 0 1\r\nx\r\ncas a 0 0 1 noreply\r\nx\r\n", &[FORMAT, FORMAT, ""]),
+        ("set a 0 0 1 2 3\r\nx\r\nset a +1 4294967296 1 b c d\r\nx\r\n", &["?"; 2]),
+        ("incr a x\r\n", &["CLIENT_ERROR invalid numeric delta argument"]),
+        ("incr a\r\ntouch a\r\ndelete\r\ngat\r\nverbosity\r\nverbosity x\r\nset a 0 0 noreply\r\n", &[FORMAT; 7]),
+        ("incr a 1 2 3\r\ntouch a 0 1 2\r\ndelete a 1\r\ndelete a b c\r\nget noreply\r\n", &["?"; 5]),
+        ("delete a b c d\r\n", &[FORMAT]),
+        ("incr a -1\r\nincr a noreply\r\n", &["CLIENT_ERROR invalid numeric delta argument", ""]),
+        ("touch a x\r\ngat x a\r\nflush_all x\r\n", &[TIME; 3]),
+        (
+            "flush_all\r\n flush_all 5 noreply\r\nflush_all 1700000009 2 3\r\n",
+            &["flush 0 false", "flush 5 true", "flush 9 false"],
+        ),
+        ("set big 0 0 1048576\r\n", &["?"]),
+        ("add big 0 0 1048576\r\n", &["SERVER_ERROR object too large for cache"]),
+    ];
+    answered(cases);
+    let long = "k".repeat(251);
     for text in [
         "get a LONG b\r\n",
-        "set LONG 0 0 1\r\n",
+        "set LONG 0 0 1\r\nx\r\n",
+        "ms LONG 1\r\nx\r\n",
         "incr LONG 1\r\n",
         "touch LONG 1\r\n",
         "delete LONG\r\n",
@@ -102,7 +93,51 @@ fn what_is_refused_is_refused_in_memcacheds_words() {
     ] {
         assert_eq!(said(&text.replace("LONG", &long)), [FORMAT], "{text:?}");
     }
-    let flags = "mg a 1 2 3 4 5 6 7 8 9 0 q w e r t y u i\r\n";
+}
+
+#[test]
+fn commands_about_the_server_are_refused_as_there() {
+    answered(&[
+        ("version x\r\nverbosity 1 2 3\r\nverbosity 1 noreply\r\n", &["VERSION 1.6.45", "OK", ""]),
+        ("shutdown\r\nquit 1\r\nget a\r\n", &["SERVER_ERROR: shutdown not enabled", "quit"]),
+        (
+            "cache_memlimit\r\ncache_memlimit 1\r\nslabs\r\nslabs reassign 1 2\r\nlru_crawler\r\nlru_crawler crawl 1\r\n",
+            &[
+                "ERROR",
+                "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
+                "ERROR",
+                "CLIENT_ERROR slab reassignment disabled",
+                "ERROR",
+                "CLIENT_ERROR lru crawler disabled",
+            ],
+        ),
+        (
+            "stats\r\nstats slabs\r\nstats foo\r\nstats cachedump\r\nstats se\r\nstats slab\r\nstats detail of\r\n stats\r\n",
+            &["?", "?", "ERROR", "CLIENT_ERROR bad command line", "?", "ERROR", "OK", "ERROR"],
+        ),
+    ]);
+}
+
+#[test]
+fn meta_commands_are_refused_as_there() {
+    const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
+    answered(&[
+        ("mn\r\nmn x\r\nmx\r\nmg\r\nms\r\nme\r\n", &["MN", "MN", "ERROR", FORMAT, FORMAT, FORMAT]),
+        ("mg a \u{7f}\r\nmg a {\r\nmd a @\r\nme a !\r\n", &[FORMAT; 4]),
+        ("ms a\r\nms a x\r\nms a -1\r\n", &[FORMAT; 3]),
+        ("mg a v v\r\nmg a Q\r\n", &["CLIENT_ERROR duplicate flag", "CLIENT_ERROR invalid flag"]),
+        ("md a v v\r\nma a Q\r\n", &["CLIENT_ERROR duplicate flag", "CLIENT_ERROR invalid or duplicate flag"]),
+        ("ms a 1 Fx\r\nx\r\nms a 1 Tx\r\nx\r\nms a 1 Cx\r\nx\r\n", &[FORMAT, BAD_TOKEN, BAD_TOKEN]),
+        ("ms a 1 MQ\r\nx\r\nmn\r\n", &["CLIENT_ERROR invalid mode for ms M token", "MN"]),
+        (
+            "ms a 1 M\r\nx\r\nma a Mi\r\nms a 1 MSx\r\nx\r\n",
+            &["CLIENT_ERROR invalid mode for ms M token", "CLIENT_ERROR invalid mode for ma M token", "?"],
+        ),
+        ("ms !! 1 b\r\nx\r\nmg a b\r\n", &["CLIENT_ERROR error decoding key"; 2]),
+        ("ms a 1 q\r\nxyz\r\n", &["CLIENT_ERROR bad data chunk", FORMAT]),
+        ("ms a -\r\n\r\nms a -0\r\n\r\n", &["?"; 2]),
+    ]);
+    let flags = "mg a 1 2 3 4 5 6 7 8 9 0 q w e r t y u i o\r\n";
     assert_eq!(said(flags), ["CLIENT_ERROR options flags are too long"]);
     assert_eq!(said(&format!("mg a O{}\r\n", "1".repeat(32))), ["CLIENT_ERROR opaque token too long"]);
 }
@@ -131,8 +166,11 @@ fn commands_ask_for_operations() {
         op("ms a 1 MR T-1 F4294967295\r\nx\r\n").act,
         set(When::Present, Expiry::Until(Deadline::At(0)), u32::MAX)
     );
-    assert_eq!(op("get a\0b\r\n").key, "a", "a line ends at a zero");
-    assert_eq!(op("mg YWI= b\r\n").key, "ab");
+    assert_eq!(op("get a\0b\r\n").key, "a\0b");
+    assert_eq!((op("mg YWI= b\r\n").key, op("me YWI= b\r\n").key), ("ab".into(), "YWI=".into()));
+    assert_eq!(op("me YWI= b b\r\n").key, "ab");
+    let words = "x ".repeat(18);
+    assert_eq!(op(&format!("set a 0 0 1 {words} noreply\r\nx\r\n")).key, "a", "what is behind word 23 does not count");
     let (act, terms) = (op("mg a\r\n").act, ItemTerms::split(&op("mg a\r\n").value).unwrap().1);
     assert_eq!((act, terms), (Act::Item(ItemAct::Fetch), ItemTerms { bare: true, ..ItemTerms::default() }));
     assert!(op("mg a v\r\n").value.is_empty());
@@ -205,7 +243,9 @@ fn answers_are_dressed_as_memcacheds() {
             "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
         ),
         ("mg a s v f t k O1 c l h\r\n", vec![here.clone()], "VA 2 s2 f7 t30 ka O1 c42 l1 h1 Z X\r\nxy\r\n"),
-        ("mg YQ== b k t T-1\r\n", vec![here.clone()], "HD kYQ== b t30 Z X\r\n"),
+        ("mg Y-Q== b k t T-1\r\n", vec![here.clone()], "HD kYQ== b t30 Z X\r\n"),
+        ("mg a v C42 s\r\n", vec![here.clone()], "HD s2 Z X\r\n"),
+        ("mg a v C43\r\n", vec![here.clone()], "VA 2 Z X\r\nxy\r\n"),
         ("mg a T0 t\r\n", vec![here.clone()], "HD t-1 Z X\r\n"),
         ("mg a N30 t v\r\n", vec![ReplyRef::Item(&made)], "VA 2 t30 W\r\nxy\r\n"),
         ("mg a t N30\r\n", vec![ReplyRef::Item(&made)], "HD t-1 W\r\n"),
@@ -219,9 +259,10 @@ fn answers_are_dressed_as_memcacheds() {
         ("md a q\r\n", vec![ReplyRef::Int(1)], ""),
         ("ma a v t s\r\n", vec![here.clone()], "VA 2 t30\r\nxy\r\n"),
         ("ma a q\r\n", vec![here.clone()], ""),
+        ("ma a q N0\r\n", vec![ReplyRef::Item(&made)], ""),
         ("ma a q k\r\n", vec![ReplyRef::Item(&missing)], "NF ka\r\n"),
         ("ma a q\r\n", vec![busy.clone()], "SERVER_ERROR BUSY no room\r\n"),
-        ("me a\r\n", vec![here.clone()], "ME a exp=-30 la=1 cas=42 fetch=yes cls=1 size=66\r\n"),
+        ("me a\r\n", vec![here.clone()], "ME a exp=30 la=1 cas=42 fetch=yes cls=1 size=66\r\n"),
         ("me a\r\n", vec![ReplyRef::Null], "EN\r\n"),
     ] {
         assert_eq!(dressed(text, &answers), expected, "{text:?}");
