@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::base::hlc::UnixMs;
 
-/// Unix time that a step of the wall clock cannot move: the wall clock as it was at the start, plus the monotonic time since.
+/// Unix time that a step of the wall clock cannot move: the wall clock, or the cluster's, as it was at the start, plus the monotonic time since.
 /// Deadlines hold, whatever an operator or a time daemon does to the wall clock of a running node.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -25,6 +25,14 @@ impl Clock {
     /// A clock that shows `unix_ms` now and follows the runtime's time, which a simulator drives.
     pub fn starting_at(unix_ms: UnixMs) -> Self {
         Self { started: Instant::now(), started_unix: Duration::from_millis(unix_ms) }
+    }
+
+    /// The same with another time, for a machine whose wall clock is wrong.
+    #[must_use]
+    pub fn moved_by(&self, ms: i64) -> Self {
+        let by = Duration::from_millis(ms.unsigned_abs());
+        let moved = if ms < 0 { self.started_unix.saturating_sub(by) } else { self.started_unix.saturating_add(by) };
+        Self { started_unix: moved, ..*self }
     }
 
     /// Unix milliseconds.

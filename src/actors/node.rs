@@ -1,10 +1,11 @@
 //! A whole node: starts every actor in order, accepts connections, and stops everything in the reverse order. The only place that knows
 //! which actor lives on which arbiter. Exercised by the simulation and by every test with real processes.
 //!
-//! Start: listeners, ring, replication and store per data arbiter, synchronisation, routers, gossip, connections, acceptance. Stop: refuse
+//! Start: listeners, the time, ring, replication and store per data arbiter, synchronisation, routers, gossip, connections, acceptance. Stop: refuse
 //! new requests and let those under way finish, say good-bye to the failure detector, let outboxes empty and clients read their replies, close.
 
 mod settings;
+mod time;
 
 use std::io;
 use std::net::SocketAddr;
@@ -154,6 +155,8 @@ pub async fn start(
 ) -> Result<Node, StartError> {
     let unix = bind_unix(config)?;
     let (advertised, reachable) = advertised(config, world.net, address).await?;
+    // Before anything is stamped, this life of the node included.
+    let world = World { clock: time::of_cluster(config, world.net, world.clock, [address, reachable]).await, ..world };
     let incarnation = world.clock.unix_ms();
     let draw = |salt: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&salt.to_le_bytes(), world.seed);
     let node = config.node_id.clone().unwrap_or_else(|| random_id(draw(1), draw(2)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::base::hlc::UnixMs;
 use crate::base::limits::{FRAME_BYTES_MAX, READ_CHUNK_BYTES};
 use crate::protocol::native::frame::{self, FrameError};
 use crate::protocol::native::{Answer, Ask, Hello, Message, PREFACE};
@@ -54,6 +55,8 @@ pub struct Client {
     frame_bytes_max: usize,
     /// Who welcomed us.
     node: Option<String>,
+    /// Its clock, then.
+    welcomed_ms: UnixMs,
     asked: u64,
 }
 
@@ -68,7 +71,7 @@ impl Client {
         frame::encode(&Message::Hello(Hello { cluster, peer: None }), &mut greeting);
         stream.write_all(&greeting).await.map_err(ClientError::Unreachable)?;
         let buf = BytesMut::with_capacity(READ_CHUNK_BYTES);
-        Ok(Self { stream, buf, frame_bytes_max: FRAME_BYTES_MAX, node: None, asked: 0 })
+        Ok(Self { stream, buf, frame_bytes_max: FRAME_BYTES_MAX, node: None, welcomed_ms: 0, asked: 0 })
     }
 
     /// Takes no frame longer than `bytes`.
@@ -85,6 +88,15 @@ impl Client {
     pub async fn await_welcome(&mut self, timeout: Duration) -> Result<&str, ClientError> {
         within(timeout, self.welcome()).await?;
         Ok(self.node.as_deref().unwrap_or_default())
+    }
+
+    /// Waits at most `timeout` for the node's welcome, and says what its clock showed then.
+    ///
+    /// # Errors
+    /// Any but `Failed`. Nothing was asked.
+    pub async fn await_time(&mut self, timeout: Duration) -> Result<UnixMs, ClientError> {
+        within(timeout, self.welcome()).await?;
+        Ok(self.welcomed_ms)
     }
 
     /// Asks, and gives the answer to `read`, which takes what it wants of it, or nothing if that is no answer to such a question.
@@ -121,7 +133,10 @@ impl Client {
         if self.node.is_none() {
             let payload = self.frame().await?;
             match frame::decode(&payload)? {
-                Message::Welcome(welcome) => self.node = Some(welcome.node.to_owned()),
+                Message::Welcome(welcome) => {
+                    self.node = Some(welcome.node.to_owned());
+                    self.welcomed_ms = welcome.now_ms;
+                }
                 Message::Refused { reason } => return Err(ClientError::Refused(reason.to_owned())),
                 _ => return Err(ClientError::Protocol("no welcome".into())),
             }
