@@ -1,6 +1,6 @@
 //! Replicas whose messages are lost, late and doubled, which forget what is settled: whatever happens, they end with what the last writer
-//! wrote, and what was deleted stays deleted. Real stores, the real rules of `cluster::settle` and `cluster::sync`'s conditions for them;
-//! the sessions between replicas are a model of those in `actors::sync`.
+//! wrote, and what was deleted stays deleted. Real stores, the real walk that finds out how they differ, the real rules of `cluster::settle` and
+//! `cluster::sync`'s conditions for them; what sessions do about differences is a model of `actors::sync`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use trellis::base::op::{Act, Deadline, Expiry, Op, SetAnswer, When};
 use trellis::base::reply::{ReplyRef, ReplySink};
 use trellis::base::slot::Partition;
 use trellis::cluster::settle::{self, Difference, Standing};
-use trellis::storage::{LEAVES, Store, StoreConfig};
+use trellis::protocol::native::{Scope, apart};
+use trellis::storage::{Differing, Job, Store, StoreConfig, Walk, pair};
 
 const T0: u64 = 1_700_000_000_000;
 const KEYS: [&str; 4] = ["{t}a", "{t}b", "{t}c", "{t}d"];
@@ -149,9 +150,32 @@ impl World {
         }
     }
 
-    fn versions(&self, n: usize) -> BTreeMap<Vec<u8>, Version> {
-        let leaf = |leaf| self.replicas[n].store.leaf_versions(partition(), leaf, 0, 1_000, self.now).versions;
-        (0..LEAVES).flat_map(leaf).map(|(key, version)| (key.to_vec(), version)).collect()
+    /// How two replicas differ, found out as a session of `actors::sync` does.
+    fn differing(&mut self, me: usize, peer: usize, above: Version) -> Vec<Differing> {
+        let scope = Scope { salt: self.past.len() as u32, above };
+        let (mut walk, mut found, now) = (Walk::new(scope), Vec::new(), self.now);
+        let [mine, its] = self.replicas.get_disjoint_mut([me, peer]).expect("two replicas");
+        while let Some(job) = walk.next_job() {
+            match job {
+                Job::Sums(ranges) => {
+                    let ours = mine.store.sums(partition(), scope, &ranges, now);
+                    let theirs = its.store.sums(partition(), scope, &ranges, now);
+                    let (compared, apart) = apart(&ours.sums, &theirs.sums);
+                    // Go down as far as it goes, however few there are.
+                    let each = if ranges.depth() < 12 { 9 } else { 0 };
+                    walk.compared(&ranges, compared, &apart, each).expect("it gets on");
+                }
+                Job::List(ranges, from) => {
+                    let page = mine.store.prints(partition(), scope, &ranges, from, now);
+                    let within = (from, page.end);
+                    let its = its.store.unmatched(partition(), scope, &ranges, within, &page.prints, now);
+                    let end = its.end;
+                    found.extend(pair(&page, its));
+                    walk.listed(ranges, from, end).expect("it gets on");
+                }
+            }
+        }
+        found
     }
 
     /// What a session of `actors::sync` does.
@@ -167,27 +191,22 @@ impl World {
         if standing.theirs > standing.ours {
             self.replicas[me].store.guard(partition(), standing.theirs);
         }
-        let (ours, theirs) = (self.versions(me), self.versions(peer));
-        for key in KEYS {
-            let (own, known) = (ours.get(key.as_bytes()).copied(), theirs.get(key.as_bytes()).copied());
-            if own == known {
-                continue;
-            }
-            match standing.difference(own, known) {
+        for Differing { key, ours, theirs } in self.differing(me, peer, standing.compared_above()) {
+            match standing.difference(ours, theirs) {
                 Difference::Wanted => {
-                    let Some(entry) = self.replicas[peer].store.peek_owned(key.as_bytes()) else { continue };
+                    let Some(entry) = self.replicas[peer].store.peek_owned(&key) else { continue };
                     let store = &mut self.replicas[me].store;
                     if standing.vouched(entry.version) {
-                        store.restore(key.as_bytes(), &entry, self.now);
+                        store.restore(&key, &entry, self.now);
                     } else {
-                        store.apply(key.as_bytes(), &entry, self.now);
+                        store.apply(&key, &entry, self.now);
                     }
                 }
                 Difference::Offered => {
-                    let Some(entry) = self.replicas[me].store.peek_owned(key.as_bytes()) else { continue };
-                    self.replicas[peer].store.apply(key.as_bytes(), &entry, self.now);
+                    let Some(entry) = self.replicas[me].store.peek_owned(&key) else { continue };
+                    self.replicas[peer].store.apply(&key, &entry, self.now);
                 }
-                Difference::Dead => self.replicas[me].store.outlive(key.as_bytes(), own.unwrap_or_default()),
+                Difference::Dead => self.replicas[me].store.outlive(&key, ours.unwrap_or_default()),
                 Difference::Left => {}
             }
         }

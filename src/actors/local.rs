@@ -11,7 +11,7 @@ use crate::base::level::Level;
 use crate::base::limits::REQUEST_TIMEOUT;
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
-use crate::protocol::native::PartitionDigest;
+use crate::protocol::native::{PartitionDigest, roots};
 
 use super::replication::{AwaitReplicas, Replication};
 use super::store::{self, ScannedPage, StoreActor, within_scan_bytes};
@@ -170,11 +170,28 @@ impl Local {
         Ok(try_join_all(asks).await?.into_iter().min().unwrap_or(0))
     }
 
-    /// Digests of these partitions, in order.
-    pub async fn digests(&self, partitions: PartitionSet) -> Result<Vec<PartitionDigest>, Gone> {
-        let mut all: Vec<_> = self.ask_all(|| store::Digests(partitions)).await?.into_iter().flatten().collect();
+    /// Digests of these partitions, in order; if only what is `recent` counts, 0 of those that hold nothing newer than they are settled up to.
+    pub async fn digests(
+        &self,
+        partitions: PartitionSet,
+        recent: bool,
+    ) -> Result<Vec<(Partition, PartitionDigest)>, Gone> {
+        let ask = || store::Digests { partitions, recent };
+        let mut all: Vec<_> = self.ask_all(ask).await?.into_iter().flatten().collect();
         all.sort_by_key(|(partition, _)| *partition);
-        Ok(all.into_iter().map(|(_, digest)| digest).collect())
+        Ok(all)
+    }
+
+    /// As [`Self::digests`], `width` of them in one sum.
+    pub async fn roots(
+        &self,
+        partitions: PartitionSet,
+        recent: bool,
+        (width, salt): (usize, u32),
+    ) -> Result<Vec<u8>, Gone> {
+        let digests = self.digests(partitions, recent).await?;
+        let numbered: Vec<_> = digests.into_iter().map(|(partition, digest)| (partition.0, digest)).collect();
+        Ok(roots(&numbered, width, salt))
     }
 }
 

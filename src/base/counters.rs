@@ -129,6 +129,8 @@ counters! {
     SyncsDifferent => "sync_partitions_different",
     /// Entries that synchronisation brought here.
     SyncEntries => "sync_entries",
+    /// Bytes that comparisons begun by this node took, said and heard, entries included.
+    SyncBytes => "sync_bytes",
     /// Datagrams received.
     Datagrams => "gossip_datagrams",
     /// Datagrams refused as no envelope of ours.

@@ -85,6 +85,13 @@ impl Standing {
         }
     }
 
+    /// Differences up to this version are to be left, whatever they are: they come of eviction. Everything counts, if it is
+    /// [`Version::ZERO`].
+    pub fn compared_above(&self) -> Version {
+        // Whoever takes over what is settled must find what is dead by then.
+        if self.evicts && self.ours >= self.theirs { self.theirs } else { Version::ZERO }
+    }
+
     /// Whether what they hold in this version is known to be alive, however old.
     pub fn vouched(&self, version: Version) -> bool {
         version <= self.theirs

@@ -14,11 +14,14 @@ use super::settle::{self, SETTLE_EVERY_MS};
 use super::view::{Liveness, PeerIx, View};
 
 mod release;
+mod sessions;
 #[cfg(test)]
 mod tests;
+mod turns;
 
-/// Partitions compared in one session.
-pub const PARTITIONS_PER_SESSION: usize = 64;
+pub use sessions::{PARTITIONS_PER_SESSION, REST_MS_MIN, SessionEnd};
+use turns::Turns;
+
 /// Every shared partition is compared this often, whatever happened.
 const ROUND_EVERY_MS: u64 = 10_000;
 /// After a change of ownership, coordinators may for this long not know of it and write to the old owners alone.
@@ -26,9 +29,6 @@ const SETTLE_MS: u64 = 1_500;
 /// Nodes that have met most of their seeds for this long, and none that holds anything, found a cluster together. A node that can't reach
 /// its seeds founds none: it may be the one that is cut off, and two clusters of one name would both acknowledge at quorum.
 const FOUND_AFTER_MS: u64 = 10_000;
-/// A pair that could not be compared is tried again after this time.
-const RETRY_MS: u64 = 500;
-
 /// What comparing one partition with one peer came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compared {
@@ -42,10 +42,20 @@ pub struct Compared {
     pub adopted: bool,
 }
 
+impl Compared {
+    /// Adds what a part came to.
+    pub fn add(&mut self, part: Self) {
+        self.differing += part.differing;
+        self.pulled_old += part.pulled_old;
+        self.pushed_old += part.pushed_old;
+        self.adopted |= part.adopted;
+    }
+}
+
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Compare these partitions with that peer, both ways.
+    /// Compare these partitions with that peer, both ways. Of those that differ, as many as [`Planner::choose`] says.
     Compare(PeerIx, PartitionSet),
     /// Publish that this node holds these partitions.
     Claim {
@@ -100,6 +110,9 @@ pub struct Planner {
     not_before_ms: BTreeMap<PeerIx, UnixMs>,
     busy: BTreeSet<PeerIx>,
     asked: BTreeMap<(Partition, PeerIx), Asked>,
+    turns: Turns,
+    /// Where among the partitions the next session with a peer begins to choose.
+    next_choice: BTreeMap<PeerIx, Partition>,
     next_settle_ms: UnixMs,
     /// What is here of these partitions descends from another founding than what their holders have.
     foreign: PartitionSet,
@@ -135,6 +148,8 @@ impl Planner {
             not_before_ms: BTreeMap::new(),
             busy: BTreeSet::new(),
             asked: BTreeMap::new(),
+            turns: Turns::default(),
+            next_choice: BTreeMap::new(),
             next_settle_ms: now + SETTLE_EVERY_MS,
             foreign: PartitionSet::EMPTY,
             bowed: false,
@@ -195,8 +210,10 @@ impl Planner {
         }
         self.pairs = pairs;
         self.pending.retain(|peer, _| alive(view, *peer).is_some());
+        self.turns.retain(|peer| alive(view, peer).is_some());
         if let Some(round) = &mut self.round {
             round.left.retain(|peer, _| alive(view, *peer).is_some());
+            round.left.iter_mut().for_each(|(peer, left)| *left = shared_with(view, *peer, left));
         }
     }
 
@@ -269,16 +286,6 @@ impl Planner {
         }
     }
 
-    /// A session is over; `left` of its partitions could not be compared.
-    pub fn session_over(&mut self, peer: PeerIx, left: &PartitionSet, now: UnixMs) {
-        self.busy.remove(&peer);
-        self.asked.retain(|(_, asked), _| *asked != peer);
-        if !left.is_empty() {
-            self.diverged(peer, left);
-            self.not_before_ms.insert(peer, now + RETRY_MS);
-        }
-    }
-
     /// Partitions of which what is here descends from another founding than what their holders have, who may never have had it.
     pub fn foreign(&self) -> PartitionSet {
         self.foreign
@@ -321,9 +328,8 @@ impl Planner {
             if waits || alive(view, *peer).is_none() {
                 continue;
             }
-            let chosen: PartitionSet = pending.iter().take(PARTITIONS_PER_SESSION).collect();
+            let chosen = shared_with(view, *peer, &std::mem::take(pending));
             if !chosen.is_empty() {
-                *pending = pending.difference(&chosen);
                 self.busy.insert(*peer);
                 for partition in chosen.iter() {
                     let asked = Asked { mark: view.route(partition).mark, holds: true };
@@ -398,6 +404,11 @@ impl Planner {
         }
         self.round = Some(round);
     }
+}
+
+/// Those that a peer owns or holds: it is to have no others.
+fn shared_with(view: &View, peer: PeerIx, partitions: &PartitionSet) -> PartitionSet {
+    partitions.iter().filter(|partition| view.route(*partition).replicas().any(|replica| replica == peer)).collect()
 }
 
 /// The life of a living peer.

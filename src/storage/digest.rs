@@ -2,14 +2,15 @@
 //! contents (up to a 64-bit collision). Live, expired and deleted keys count alike, by key and version alone, so that it does not matter
 //! which replica has swept what. Never looks at a table. Tested below.
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::base::hlc::Version;
+use crate::protocol::native::{SUM_BYTES, shortened};
 
 /// Leaves of a partition's digest: a difference is narrowed down to this part of a partition before keys are compared.
-pub const LEAVES: usize = 64;
+pub(super) const LEAVES: usize = 64;
 /// Bits of a [`place`] that choose the leaf.
-const LEAF_BITS: u32 = LEAVES.trailing_zeros();
+pub(super) const LEAF_BITS: u32 = LEAVES.trailing_zeros();
 
 /// Where a key stands in the stable order of its partition, equal on every node: segments, pages of a scan and leaves are ranges of it.
 pub(super) fn place(key: &[u8]) -> u64 {
@@ -19,12 +20,6 @@ pub(super) fn place(key: &[u8]) -> u64 {
 /// The leaf a key at `place` counts towards.
 pub(super) fn leaf_of(place: u64) -> usize {
     (place >> (u64::BITS - LEAF_BITS)) as usize
-}
-
-/// The places of a leaf: first and last.
-pub(super) fn leaf_range(leaf: usize) -> (u64, u64) {
-    let first = (leaf as u64) << (u64::BITS - LEAF_BITS);
-    (first, first | (u64::MAX >> LEAF_BITS))
 }
 
 /// The digest of a whole partition, as replicas compare it.
@@ -65,13 +60,27 @@ impl Digest {
     }
 }
 
-/// One key's part in the sum. The key enters by its 64-bit hash, which the caller has anyway.
-fn term(place: u64, version: Version) -> u64 {
+fn bytes_of(place: u64, version: Version) -> [u8; 20] {
     let mut bytes = [0; 20];
     bytes[..8].copy_from_slice(&place.to_le_bytes());
     bytes[8..16].copy_from_slice(&version.time.to_le_bytes());
     bytes[16..].copy_from_slice(&version.origin.to_le_bytes());
-    xxh3_64(&bytes)
+    bytes
+}
+
+/// One key's part in the sum. The key enters by its 64-bit hash, which the caller has anyway.
+pub(super) fn term(place: u64, version: Version) -> u64 {
+    xxh3_64(&bytes_of(place, version))
+}
+
+/// The key at `place` and its version, in a few bytes.
+pub(super) fn print(place: u64, version: Version, salt: u32) -> [u8; SUM_BYTES] {
+    shortened(xxh3_64_with_seed(&bytes_of(place, version), u64::from(salt)))
+}
+
+/// A sum of terms in as many bytes.
+pub(super) fn short(sum: u64, salt: u32) -> [u8; SUM_BYTES] {
+    shortened(xxh3_64_with_seed(&sum.to_le_bytes(), u64::from(salt)))
 }
 
 #[cfg(test)]
@@ -94,18 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_ranges_of_places() {
-        for leaf in 0..LEAVES {
-            let (first, last) = leaf_range(leaf);
-            assert_eq!((leaf_of(first), leaf_of(last)), (leaf, leaf));
-        }
-        assert_eq!(leaf_range(LEAVES - 1).1, u64::MAX);
+    fn leaves_are_the_first_bits_of_places() {
+        assert_eq!([0, 1 << 58, u64::MAX].map(leaf_of), [0, 1, LEAVES - 1]);
     }
 
     #[test]
     fn places_and_terms_never_change() {
         // Replicas of different builds compare these.
         assert_eq!(place(b"key"), 13_540_649_951_185_429_987);
-        assert_eq!(term(1, Version { time: 2, origin: 3 }), 16_537_628_236_543_094_169);
+        let version = Version { time: 2, origin: 3 };
+        assert_eq!(term(1, version), 16_537_628_236_543_094_169);
+        assert_eq!(print(1, version, 4), [33, 186, 3, 221, 187, 15]);
+        assert_eq!(short(1, 4), [117, 38, 195, 115, 76, 160]);
+        assert_ne!(short(1, 4), short(1, 5));
     }
 }

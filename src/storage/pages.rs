@@ -1,14 +1,14 @@
-//! Keys of a partition by pages, for scans and for replicas that compare themselves. Never changes anything. Tested in `tests/replicas.rs`.
+//! Keys of a partition by pages, for scans, and its digest. Never changes anything. Tested in `tests/replicas.rs`.
 
 use bytes::Bytes;
 
-use super::digest::{LEAVES, PartitionDigest, leaf_range};
+use super::digest::PartitionDigest;
 use super::packed::PackedRef;
 use super::segment::Segment;
 use super::store::Store;
-use super::table::{Held, Table, place_of, position_of};
+use super::table::{Table, place_of, position_of};
 use crate::base::glob;
-use crate::base::hlc::{UnixMs, Version};
+use crate::base::hlc::UnixMs;
 use crate::base::slot::Partition;
 
 /// A page of keys.
@@ -17,15 +17,6 @@ pub struct KeyPage {
     /// Those that match.
     pub keys: Vec<Bytes>,
     /// Where the next page starts, below 2^48; `None` when this was the last.
-    pub next: Option<u64>,
-}
-
-/// A page of a leaf's keys and versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeafPage {
-    /// Keys (live, expired or deleted) with their versions, in an order that all nodes share.
-    pub versions: Vec<(Bytes, Version)>,
-    /// Where the next page starts; `None` when this was the last.
     pub next: Option<u64>,
 }
 
@@ -83,27 +74,5 @@ impl Store {
         let table = self.table_mut(partition);
         let floor = table.floor;
         table.digest().root(floor)
-    }
-
-    /// The digests of a partition's leaves.
-    pub fn leaf_digests(&mut self, partition: Partition) -> [u64; LEAVES] {
-        *self.table_mut(partition).digest().leaves()
-    }
-
-    /// Keys and versions of a leaf from `from` on (0 starts), about `limit` looked at: tombstones and expired values too, unless they are
-    /// settled, for then they come and go by themselves.
-    ///
-    /// # Panics
-    /// If `leaf` is not below [`LEAVES`], or `limit` is 0.
-    pub fn leaf_versions(&self, partition: Partition, leaf: usize, from: u64, limit: usize, now: UnixMs) -> LeafPage {
-        assert!(leaf < LEAVES && limit > 0, "leaves and pages are bounded");
-        let (first, last) = leaf_range(leaf);
-        let table = self.table(partition);
-        let page = table.page(first.max(place_of(from)), last, limit);
-        let counts =
-            |held: &&Held<'_>| held.live && !held.packed.expired(now) || held.packed.version() > table.settled.up_to;
-        let versions = page.held.iter().filter(counts);
-        let versions = versions.map(|held| (Bytes::copy_from_slice(held.packed.key()), held.packed.version()));
-        LeafPage { versions: versions.collect(), next: page.next.filter(|next| *next <= last).map(position_of) }
     }
 }

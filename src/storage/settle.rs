@@ -63,12 +63,15 @@ impl Store {
         self.table(partition).settled.up_to
     }
 
+    /// Whether a partition was written to since it was settled.
+    pub fn is_unsettled(&self, partition: Partition) -> bool {
+        let settled = self.table(partition).settled;
+        settled.newest > settled.up_to
+    }
+
     /// Partitions that were written to since they were settled.
     pub fn unsettled(&self) -> impl Iterator<Item = Partition> + '_ {
-        self.partitions().filter(|partition| {
-            let settled = self.table(*partition).settled;
-            settled.newest > settled.up_to
-        })
+        self.partitions().filter(|partition| self.is_unsettled(*partition))
     }
 
     /// Forgets what is under `key` if it still has version `ours`: it was deleted long ago, and this node was not there.

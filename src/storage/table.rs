@@ -306,9 +306,22 @@ impl Table {
         Page { held, next: None }
     }
 
+    /// The segments that hold places from `from` on, in order, each with the first and the last place that it holds.
+    pub(super) fn segments_from(&self, from: u64) -> impl Iterator<Item = (&Segment, u64, u64)> {
+        let end = self.directory.len() - 1;
+        let mut at = self.slot_of(from);
+        std::iter::from_fn(move || {
+            let segment = &self.segments[usize::from(*self.directory.get(at)?)];
+            let run = 1usize << (self.depth - segment.depth);
+            let first = self.first_of(at / run * run, end).unwrap_or(0);
+            at = (at / run + 1) * run;
+            Some((segment, first, self.first_of(at, end).map_or(u64::MAX, |next| next - 1)))
+        })
+    }
+
     /// The first place of a directory entry, if it is not past `end`.
     fn first_of(&self, at: usize, end: usize) -> Option<u64> {
-        (at <= end).then(|| (at as u64) << (u64::BITS - u32::from(self.depth)))
+        (at <= end).then(|| (at as u64).checked_shl(u64::BITS - u32::from(self.depth)).unwrap_or(0))
     }
 
     /// The digest, built now if it is not kept yet.

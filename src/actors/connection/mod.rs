@@ -5,6 +5,7 @@
 //! per phase in `base::limits`.
 
 mod answers;
+mod compare;
 mod direct;
 mod execute;
 mod fit;

@@ -31,7 +31,7 @@ use super::super::router::PeerBatch;
 use super::super::store::{self, Held, Merge, Merged, Question, Record};
 use super::super::sync::{Settle, Settles};
 use super::answers::{Answers, Work};
-use super::{Door, Entry, direct, execute, fit, pubsub};
+use super::{Door, Entry, compare, direct, execute, fit, pubsub};
 
 /// Begins to work on a frame.
 ///
@@ -239,12 +239,12 @@ fn acknowledge(sequence: u64, merged: Vec<Merged>) -> Message<'static> {
     Message::Acknowledge { sequence, newer, refused }
 }
 
-fn partitions(bits: &[u8]) -> Option<PartitionSet> {
+pub(super) fn partitions(bits: &[u8]) -> Option<PartitionSet> {
     <&[u8; PARTITION_SET_BYTES]>::try_from(bits).ok().map(PartitionSet::from_bytes)
 }
 
 const TOO_LARGE: Answer<'static> = Answer::Failed("ERR the answer is too large for one frame, applied: unknown");
-const NOT_PARTITIONS: Answer<'static> = Answer::Failed("ERR not a set of partitions");
+pub(super) const NOT_PARTITIONS: Answer<'static> = Answer::Failed("ERR not a set of partitions");
 
 async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, payload: &Bytes, work: &Work) {
     let reply = |answer: Answer<'_>| send(work, &Message::Answer { id, answer });
@@ -303,6 +303,9 @@ async fn answer(door: &Rc<Door>, entry: &Rc<Entry>, id: u64, ask: Ask<'_>, paylo
             pubsub::answer(door, entry, ask, payload, &reply).await;
         }
         Ask::Settles { .. } | Ask::Settle { .. } => settle(door, ask, &reply).await,
+        Ask::Roots(_) | Ask::Digests(_) | Ask::Sums(_) | Ask::Prints(_) => {
+            compare::answer(door, entry, ask, payload, &reply).await;
+        }
         about_keys => about(door, about_keys, payload, &reply).await,
     }
 }
@@ -337,14 +340,11 @@ fn marked(bits: &[u8], routes: &[u32]) -> Option<Vec<(Partition, u32)>> {
 async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(Answer<'_>)) {
     let local = &door.handles.local;
     let bits = match ask {
-        Ask::Count(bits) | Ask::RandomKey(bits) | Ask::Digests(bits) => bits,
+        Ask::Count(bits) | Ask::RandomKey(bits) => bits,
         Ask::Keys { partitions, .. }
         | Ask::Scan { partitions, .. }
         | Ask::Flush { partitions, .. }
         | Ask::Wait { partitions, .. } => partitions,
-        Ask::Leaves(partition) | Ask::Versions { partition, .. } if partition >= PARTITIONS => {
-            return reply(NOT_PARTITIONS);
-        }
         _ => &PartitionSet::EMPTY.to_bytes(),
     };
     let Some(partitions) = partitions(bits) else { return reply(NOT_PARTITIONS) };
@@ -356,7 +356,6 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
                 let key = local.random_key(partitions, draw).await?;
                 reply(Answer::Keys(key.iter().map(|key| Key(key)).collect()));
             }
-            Ask::Digests(_) => reply(Answer::Digests(local.digests(partitions).await?)),
             Ask::Keys { pattern, .. } => {
                 let keys = local.keys(partitions, &frame::share(payload, pattern)).await?;
                 reply(Answer::Keys(keys.iter().map(|key| Key(key)).collect()));
@@ -382,17 +381,6 @@ async fn about(door: &Rc<Door>, ask: Ask<'_>, payload: &Bytes, reply: &impl Fn(A
             Ask::Wait { replicas, timeout_ms, .. } => {
                 let timeout = Duration::from_millis(u64::from(timeout_ms));
                 reply(Answer::Count(local.await_replicas(partitions, replicas as usize, timeout).await? as u64));
-            }
-            Ask::Leaves(partition) => {
-                let partition = Partition(partition);
-                reply(Answer::Leaves(local.store_of(partition).send(store::Leaves(partition)).await?));
-            }
-            Ask::Versions { partition, leaves, from } => {
-                let partition = Partition(partition);
-                let ask = store::Versions { partition, leaves, from };
-                let page = local.store_of(partition).send(ask).await?;
-                let versions = page.versions.iter().map(|(key, version)| (Key(key), *version)).collect();
-                reply(Answer::Versions { versions, next: page.next });
             }
             _ => reply(Answer::Failed("ERR unknown question")),
         }

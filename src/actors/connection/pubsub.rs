@@ -25,7 +25,7 @@ use super::transaction::Incoming;
 use super::{Door, Entry, execute as commands};
 
 const NO_MESSAGES: &str = "ERR this connection can't be sent messages, nothing was done";
-const MEMBERS_ONLY: Answer<'static> = Answer::Failed("ERR only members ask this");
+pub(super) const MEMBERS_ONLY: Answer<'static> = Answer::Failed("ERR only members ask this");
 
 /// What a connection has subscribed to, and what comes of that.
 #[derive(Default)]

@@ -4,63 +4,52 @@
 use actix::prelude::*;
 
 use super::{
-    Digests, Drop, Guard, Lapse, Leaves, Outbound, Outlive, Settle, StampsAbove, StoreActor, Unsettle, Versions,
-    VersionsPage,
+    AskPrints, AskSums, Digests, Drop, Guard, Lapse, Match, Outbound, Outlive, Settle, StampsAbove, StoreActor,
+    Unsettle,
 };
 use crate::base::level::Level;
 use crate::base::slot::Partition;
-use crate::protocol::native::{LeafPosition, PartitionDigest};
+use crate::protocol::native::PartitionDigest;
 use crate::protocol::resp::encode::ReplyBuf;
-use crate::storage::LEAVES;
-
-/// Versions in one page of a leaf.
-const VERSIONS_PER_PAGE: usize = crate::base::limits::SYNC_ENTRIES_PER_FRAME;
 
 impl Handler<Digests> for StoreActor {
     type Result = MessageResult<Digests>;
 
-    fn handle(&mut self, Digests(partitions): Digests, _: &mut Self::Context) -> Self::Result {
-        let asked: Vec<Partition> = self.core.partitions().filter(|p| partitions.contains(*p)).collect();
+    fn handle(&mut self, asked: Digests, _: &mut Self::Context) -> Self::Result {
+        let partitions: Vec<Partition> = self.core.partitions().filter(|p| asked.partitions.contains(*p)).collect();
         let digest = |p: Partition| {
-            let digest = self.core.partition_digest(p).sum;
+            let is_quiet = asked.recent && !self.core.is_unsettled(p);
+            let digest = if is_quiet { 0 } else { self.core.partition_digest(p).sum };
             (p, PartitionDigest { digest, floor: self.core.floor(p), settled: self.core.settled(p) })
         };
-        MessageResult(asked.into_iter().map(digest).collect())
+        MessageResult(partitions.into_iter().map(digest).collect())
     }
 }
 
-impl Handler<Leaves> for StoreActor {
-    type Result = Vec<u64>;
+impl Handler<AskSums> for StoreActor {
+    type Result = MessageResult<AskSums>;
 
-    fn handle(&mut self, Leaves(partition): Leaves, _: &mut Self::Context) -> Self::Result {
-        self.core.leaf_digests(partition).to_vec()
-    }
-}
-
-impl Handler<Versions> for StoreActor {
-    type Result = MessageResult<Versions>;
-
-    fn handle(&mut self, ask: Versions, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ask: AskSums, _: &mut Self::Context) -> Self::Result {
         let now = self.clock.unix_ms();
-        let mut found = VersionsPage::default();
-        let mut at = ask.from;
-        while usize::from(at.leaf) < LEAVES {
-            if ask.leaves >> at.leaf & 1 == 1 {
-                let room = VERSIONS_PER_PAGE.saturating_sub(found.versions.len());
-                if room == 0 {
-                    found.next = Some(at);
-                    break;
-                }
-                let page = self.core.leaf_versions(ask.partition, usize::from(at.leaf), at.position, room, now);
-                found.versions.extend(page.versions);
-                if let Some(position) = page.next {
-                    found.next = Some(LeafPosition { leaf: at.leaf, position });
-                    break;
-                }
-            }
-            at = LeafPosition { leaf: at.leaf + 1, position: 0 };
-        }
-        MessageResult(found)
+        MessageResult(self.core.sums(ask.partition, ask.scope, &ask.ranges, now))
+    }
+}
+
+impl Handler<AskPrints> for StoreActor {
+    type Result = MessageResult<AskPrints>;
+
+    fn handle(&mut self, ask: AskPrints, _: &mut Self::Context) -> Self::Result {
+        let now = self.clock.unix_ms();
+        MessageResult(self.core.prints(ask.partition, ask.scope, &ask.ranges, ask.from, now))
+    }
+}
+
+impl Handler<Match> for StoreActor {
+    type Result = MessageResult<Match>;
+
+    fn handle(&mut self, ask: Match, _: &mut Self::Context) -> Self::Result {
+        let now = self.clock.unix_ms();
+        MessageResult(self.core.unmatched(ask.partition, ask.scope, &ask.ranges, ask.within, &ask.prints, now))
     }
 }
 

@@ -19,8 +19,9 @@ use crate::base::reply::{ReplyKind, Wire};
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::settle::News;
-use crate::protocol::native::{Counted, LeafPosition, PartitionDigest, Refusal};
+use crate::protocol::native::{Counted, PartitionDigest, Refusal, Scope};
 use crate::protocol::resp::encode::ReplyBuf;
+use crate::storage::{Printed, Ranges, Sums, Unmatched};
 
 /// Operations on keys of this store's partitions, to be executed in order.
 #[derive(Message, Debug)]
@@ -283,32 +284,53 @@ pub struct Flush {
 /// Digests of these partitions, in order.
 #[derive(Message, Debug)]
 #[rtype(result = "Vec<(Partition, PartitionDigest)>")]
-pub struct Digests(pub PartitionSet);
-
-/// Leaf digests of a partition.
-#[derive(Message, Debug)]
-#[rtype(result = "Vec<u64>")]
-pub struct Leaves(pub Partition);
-
-/// Keys and versions of some leaves of a partition.
-#[derive(Message, Debug)]
-#[rtype(result = "VersionsPage")]
-pub struct Versions {
-    /// Of which.
-    pub partition: Partition,
-    /// A bit each.
-    pub leaves: u64,
-    /// Where to go on.
-    pub from: LeafPosition,
+pub struct Digests {
+    /// Which.
+    pub partitions: PartitionSet,
+    /// Those that hold nothing newer than they are settled up to have digest 0.
+    pub recent: bool,
 }
 
-/// A page of [`Versions`].
-#[derive(Debug, Default)]
-pub struct VersionsPage {
-    /// In an order all nodes share.
-    pub versions: Vec<(Bytes, Version)>,
-    /// Where to go on.
-    pub next: Option<LeafPosition>,
+/// Sums over ranges of a partition.
+#[derive(Message, Debug)]
+#[rtype(result = "Sums")]
+pub struct AskSums {
+    /// Of which.
+    pub partition: Partition,
+    /// What counts.
+    pub scope: Scope,
+    /// The ranges.
+    pub ranges: Ranges,
+}
+
+/// A page of what is in ranges of a partition.
+#[derive(Message, Debug)]
+#[rtype(result = "Printed")]
+pub struct AskPrints {
+    /// Of which.
+    pub partition: Partition,
+    /// What counts.
+    pub scope: Scope,
+    /// The ranges.
+    pub ranges: Ranges,
+    /// The first place of the page.
+    pub from: u64,
+}
+
+/// How what is in ranges of a partition differs from a page of somebody else's.
+#[derive(Message, Debug)]
+#[rtype(result = "Unmatched")]
+pub struct Match {
+    /// Of which.
+    pub partition: Partition,
+    /// What counts.
+    pub scope: Scope,
+    /// The ranges.
+    pub ranges: Ranges,
+    /// The first place of the page, and the first after it.
+    pub within: (u64, Option<u64>),
+    /// What is on it.
+    pub prints: Bytes,
 }
 
 /// Forget these partitions' data: others have it.

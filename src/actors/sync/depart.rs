@@ -8,7 +8,7 @@ use actix::prelude::*;
 use futures_util::future::try_join_all;
 
 use super::SyncActor;
-use super::session::Ended;
+use super::line::Ended;
 use crate::actors::local::Local;
 use crate::actors::replication::Drain;
 use crate::actors::ring::Depart;

@@ -3,7 +3,9 @@
 //!
 //! Bound: one session per peer at a time.
 
+mod bring;
 mod depart;
+mod line;
 mod session;
 mod settle;
 
@@ -15,11 +17,13 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use crate::base::counters::Counters;
+use crate::base::id::NodeId;
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
-use crate::cluster::sync::{Compared, Planner, Step};
+use crate::cluster::sync::{Compared, Planner, REST_MS_MIN, SessionEnd, Step};
 use crate::cluster::view::{PeerIx, View};
 
+use self::line::Line;
 use self::session::Session;
 pub use self::settle::{Settle, Settles};
 use super::clock::Clock;
@@ -52,12 +56,30 @@ pub struct SyncStats {
     pub divergent_keys: usize,
 }
 
+/// A member is about to compare these partitions with this node. Which of them it may, until it says otherwise.
+#[derive(Message, Debug)]
+#[rtype(result = "PartitionSet")]
+pub struct Visit {
+    /// Who.
+    pub node: NodeId,
+    /// Which; none when it is done.
+    pub partitions: PartitionSet,
+}
+
+/// Which of these partitions, which differ from a peer's, are to be brought together now?
+#[derive(Message)]
+#[rtype(result = "PartitionSet")]
+struct Choose {
+    peer: PeerIx,
+    apart: PartitionSet,
+}
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct SessionOver {
     peer: PeerIx,
     compared: Vec<(Partition, Compared)>,
-    left: PartitionSet,
+    end: SessionEnd,
 }
 
 /// What the stores hold.
@@ -126,10 +148,14 @@ impl SyncActor {
                 me.do_send(all);
             });
         }
+        self.act(ctx);
+        ctx.run_later(LOOK_EVERY, Self::look);
+    }
+
+    fn act(&mut self, ctx: &mut Context<Self>) {
         for step in self.planner.steps(&self.view, (&self.filled, &self.unsettled), self.clock.unix_ms()) {
             self.take(step, ctx);
         }
-        ctx.run_later(LOOK_EVERY, Self::look);
     }
 
     fn take(&mut self, step: Step, ctx: &mut Context<Self>) {
@@ -148,19 +174,19 @@ impl SyncActor {
             Step::Unsettle => self.local.stores.iter().for_each(|store| store.do_send(store::Unsettle)),
             Step::Lapse => self.local.stores.iter().for_each(|store| store.do_send(store::Lapse)),
             Step::Compare(peer, partitions) => {
+                let Some(me) = self.view.peer(self.view.me) else { return };
                 let session = Session {
-                    peer,
+                    me: (ctx.address(), me.member.id.clone()),
+                    line: Line::new(peer, self.replication.clone(), self.counters.clone()),
                     clock: self.clock,
                     local: self.local.clone(),
-                    replication: self.replication.clone(),
-                    counters: self.counters.clone(),
                     evicts: self.live.memory_bytes_max() > 0 && self.live.evicts(),
                     foreign: self.planner.foreign(),
                 };
                 let me = ctx.address();
                 actix::spawn(async move {
-                    let (compared, left) = session.run(partitions).await;
-                    me.do_send(SessionOver { peer, compared, left });
+                    let (compared, end) = session.run(partitions).await;
+                    me.do_send(SessionOver { peer, compared, end });
                 });
             }
         }
@@ -196,11 +222,29 @@ impl Handler<Diverged> for SyncActor {
 impl Handler<SessionOver> for SyncActor {
     type Result = ();
 
-    fn handle(&mut self, over: SessionOver, _: &mut Self::Context) {
+    fn handle(&mut self, over: SessionOver, ctx: &mut Self::Context) {
         for (partition, came_to) in over.compared {
             self.planner.compared(over.peer, partition, came_to);
         }
-        self.planner.session_over(over.peer, &over.left, self.clock.unix_ms());
+        self.planner.session_over(&self.view, over.peer, &over.end, self.clock.unix_ms());
+        // There may be more to compare before the next look.
+        ctx.run_later(Duration::from_millis(REST_MS_MIN), Self::act);
+    }
+}
+
+impl Handler<Choose> for SyncActor {
+    type Result = MessageResult<Choose>;
+
+    fn handle(&mut self, Choose { peer, apart }: Choose, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.planner.choose(&self.view, peer, &apart, self.clock.unix_ms()))
+    }
+}
+
+impl Handler<Visit> for SyncActor {
+    type Result = MessageResult<Visit>;
+
+    fn handle(&mut self, visit: Visit, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.planner.visited(&self.view, &visit.node, visit.partitions, self.clock.unix_ms()))
     }
 }
 

@@ -1,65 +1,44 @@
-//! One comparison of partitions with one peer, by digests: each side gets what it lacks. Never decides what to compare. Exercised by the
-//! simulation.
+//! One comparison of partitions with one peer: each side gets what it lacks, and what is said is in proportion to that. Never decides what to
+//! compare. Exercised by the simulation.
 //!
-//! Bound: `PARTITIONS_AT_ONCE`, a page of a leaf at a time, `SYNC_ENTRIES_PER_FRAME` and `SYNC_BYTES_PER_FRAME` a page.
-
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
+//! It goes down from one sum over all partitions to a sum over some, to their digests, and then as `storage::Walk` says.
+//!
+//! Bound: `PARTITIONS_PER_SESSION` that differ, `PARTITIONS_AT_ONCE`; of each a question at a time, of `RANGES_MAX` sums or a page of
+//! `SYNC_ENTRIES_PER_FRAME` entries.
 
 use actix::prelude::*;
-use bytes::Bytes;
 use futures_util::StreamExt;
 
+use super::bring::Bring;
+use super::line::{Ended, Line};
+use super::{Choose, SyncActor};
 use crate::actors::clock::Clock;
-use crate::actors::local::Local;
-use crate::actors::replication::{CallPeer, Outgoing, Push, Replication};
-use crate::actors::store::{self, Merge, Peek, Record, Versions, VersionsPage};
-use crate::base::counters::{Counter, Counters};
-use crate::base::hlc::{UnixMs, Version};
-use crate::base::limits::{REQUEST_TIMEOUT, SYNC_BYTES_PER_FRAME, SYNC_ENTRIES_PER_FRAME};
-use crate::base::slot::Partition;
+use crate::actors::local::{Local, remix};
+use crate::actors::store::{self, AskPrints, AskSums};
+use crate::base::counters::Counter;
+use crate::base::id::NodeId;
+use crate::base::slot::{PARTITIONS, Partition};
 use crate::cluster::partition_set::PartitionSet;
-use crate::cluster::settle::{Difference, News, Standing};
-use crate::cluster::sync::Compared;
-use crate::cluster::view::PeerIx;
-use crate::protocol::native::frame::{self, Call};
-use crate::protocol::native::{Answer, Ask, Holding, Key, LeafPosition, Message as Native, PartitionDigest, RecordRef};
+use crate::cluster::settle::Standing;
+use crate::cluster::sync::{Compared, SessionEnd};
+use crate::protocol::native::frame;
+use crate::protocol::native::{
+    Answer, Ask, Digests, Key, Message as Native, PartitionDigest, PrintsOf, Roots, SUM_BYTES, Scope, SumsOf,
+};
+use crate::storage::{Job, Ranges, Unmatched, Walk, pair};
 
 /// Partitions of one session that are worked on at a time: enough to hide the round trips, few enough to leave room for clients.
 const PARTITIONS_AT_ONCE: usize = 8;
-/// A replica may lag behind this far in ordinary life.
-const IN_FLIGHT_MS: u64 = 2_000;
-
-/// The peer did not answer, or not as agreed; or this node is stopping. What was brought over stays.
-#[derive(Debug)]
-pub(super) struct Ended;
-
-impl<E: std::error::Error> From<E> for Ended {
-    fn from(_: E) -> Self {
-        Self
-    }
-}
-
-impl Plan {
-    fn put(&mut self, key: Bytes, ours: Option<Version>, theirs: Option<Version>, standing: Standing) {
-        let own = ours.unwrap_or(Version::ZERO);
-        match standing.difference(ours, theirs) {
-            Difference::Wanted => self.wanted.push((key, own)),
-            Difference::Offered => self.offered.push((key, own)),
-            Difference::Dead => self.dead.push((key, own)),
-            Difference::Left => {}
-        }
-    }
-}
+/// Partitions in one sum: first all, then, if that differs, some.
+const WIDTHS: [u16; 2] = [PARTITIONS, 16];
 
 /// One comparison with one peer.
 pub(super) struct Session {
-    pub(super) peer: PeerIx,
+    /// Who plans it, and this node's name.
+    pub(super) me: (Addr<SyncActor>, NodeId),
+    pub(super) line: Line,
     pub(super) clock: Clock,
     pub(super) local: Local,
-    pub(super) replication: Addr<Replication>,
-    pub(super) counters: Rc<RefCell<Counters>>,
     /// Whether this node drops keys for want of memory.
     pub(super) evicts: bool,
     /// Partitions of which what is here descends from another founding.
@@ -68,247 +47,232 @@ pub(super) struct Session {
 
 /// What the digests of one partition said.
 #[derive(Clone, Copy)]
-struct Digests {
+struct Pair {
     partition: Partition,
     ours: PartitionDigest,
     theirs: PartitionDigest,
 }
 
-impl Digests {
+impl Pair {
     /// The peer has the same and nothing to tell.
-    fn are_equal(&self) -> bool {
+    fn is_equal(&self) -> bool {
         let (ours, theirs) = (self.ours, self.theirs);
         ours.digest == theirs.digest && ours.floor == theirs.floor && ours.settled >= theirs.settled
     }
 }
 
-/// What the comparison of a partition is to bring about.
+/// What a session came to so far.
 #[derive(Default)]
-struct Plan {
-    wanted: Vec<(Bytes, Version)>,
-    offered: Vec<(Bytes, Version)>,
-    dead: Vec<(Bytes, Version)>,
+struct Found {
+    compared: Vec<(Partition, Compared)>,
+    end: SessionEnd,
+}
+
+impl Found {
+    fn equal(&mut self, partition: Partition) {
+        self.differing(partition, Compared::default());
+    }
+
+    fn differing(&mut self, partition: Partition, came_to: Compared) {
+        self.compared.push((partition, came_to));
+        self.end.failed.remove(partition);
+    }
 }
 
 impl Session {
-    /// What each partition came to, and the partitions that could not be compared.
-    pub(super) async fn run(&self, partitions: PartitionSet) -> (Vec<(Partition, Compared)>, PartitionSet) {
-        let mut compared = Vec::new();
-        let mut left = partitions;
-        let Ok(digests) = self.digests(partitions).await else { return (compared, left) };
-        let sessions = digests.into_iter().map(async |digests| {
-            if digests.are_equal() {
-                self.counters.borrow_mut().inc(Counter::SyncsEqual);
-                return (digests.partition, Ok(Compared::default()));
+    /// What each partition came to, and what is left.
+    pub(super) async fn run(&self, partitions: PartitionSet) -> (Vec<(Partition, Compared)>, SessionEnd) {
+        let begun = self.clock.uptime();
+        let mut found = Found { end: SessionEnd { failed: partitions, ..SessionEnd::default() }, ..Found::default() };
+        // Who ends early has not compared what is left in `failed`.
+        let _ = self.bring_together(partitions, &mut found).await;
+        let took = self.clock.uptime().saturating_sub(begun);
+        found.end.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        (found.compared, found.end)
+    }
+
+    async fn bring_together(&self, partitions: PartitionSet, found: &mut Found) -> Result<(), Ended> {
+        let mut apart = partitions;
+        for width in WIDTHS {
+            if !apart.is_empty() && (width == WIDTHS[0] || apart.count() > 1) {
+                apart = self.compare_roots(apart, width).await?;
             }
-            self.counters.borrow_mut().inc(Counter::SyncsDifferent);
-            (digests.partition, self.compare(digests).await)
+        }
+        for partition in partitions.difference(&apart).iter() {
+            self.line.count(Counter::SyncsEqual, 1);
+            found.equal(partition);
+        }
+        if apart.is_empty() {
+            return Ok(());
+        }
+        let chosen = self.me.0.send(Choose { peer: self.line.peer(), apart }).await?;
+        found.end.put_off = apart.difference(&chosen);
+        found.end.failed = chosen;
+        found.end.refused = chosen.is_empty();
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let brought = self.bring_chosen(chosen, found).await;
+        // The peer need not wait until it would think so by itself.
+        self.ask_digests(PartitionSet::EMPTY).await?;
+        brought
+    }
+
+    async fn bring_chosen(&self, chosen: PartitionSet, found: &mut Found) -> Result<(), Ended> {
+        let pairs = self.pairs(chosen).await?;
+        let answered: PartitionSet = pairs.iter().map(|pair| pair.partition).collect();
+        let refused = chosen.difference(&answered);
+        found.end.failed = answered;
+        found.end.put_off = found.end.put_off.union(&refused);
+        found.end.refused = !refused.is_empty();
+        let (equal, differ): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(Pair::is_equal);
+        self.line.count(Counter::SyncsEqual, equal.len());
+        equal.iter().for_each(|pair| found.equal(pair.partition));
+        let sessions = differ.into_iter().map(async |pair| {
+            self.line.count(Counter::SyncsDifferent, 1);
+            self.compare(pair).await.map(|came_to| (pair.partition, came_to))
         });
         let mut sessions = futures_util::stream::iter(sessions).buffer_unordered(PARTITIONS_AT_ONCE);
-        while let Some((partition, came_to)) = sessions.next().await {
-            let Ok(came_to) = came_to else { break };
-            compared.push((partition, came_to));
-            left.remove(partition);
-        }
-        (compared, left)
-    }
-
-    async fn ask(&self, ask: &Ask<'_>) -> Result<Bytes, Ended> {
-        let answer = self.replication.send(CallPeer { peer: self.peer, call: Call::ask(ask) });
-        Ok(tokio::time::timeout(REQUEST_TIMEOUT, answer).await???)
-    }
-
-    async fn digests(&self, partitions: PartitionSet) -> Result<Vec<Digests>, Ended> {
-        let ours = self.local.digests(partitions).await?;
-        let payload = self.ask(&Ask::Digests(&partitions.to_bytes())).await?;
-        match frame::decode(&payload)? {
-            Native::Answer { answer: Answer::Digests(theirs), .. } if theirs.len() == ours.len() => {
-                let pairs = partitions.iter().zip(ours).zip(theirs);
-                Ok(pairs.map(|((partition, ours), theirs)| Digests { partition, ours, theirs }).collect())
-            }
-            _ => Err(Ended),
-        }
-    }
-
-    async fn compare(&self, Digests { partition, ours, theirs }: Digests) -> Result<Compared, Ended> {
-        let store = self.local.store_of(partition);
-        let takes_over = theirs.settled > ours.settled;
-        if takes_over {
-            store.send(store::Guard(partition, theirs.settled)).await?;
-        }
-        self.level_floors(partition, ours.floor, theirs.floor).await?;
-        let payload = self.ask(&Ask::Leaves(partition.0)).await?;
-        let Native::Answer { answer: Answer::Leaves(their_leaves), .. } = frame::decode(&payload)? else {
-            return Err(Ended);
-        };
-        let our_leaves = store.send(store::Leaves(partition)).await?;
-        if our_leaves.len() != their_leaves.len() {
-            return Err(Ended);
-        }
-        let apart = (0..our_leaves.len()).filter(|leaf| our_leaves[*leaf] != their_leaves[*leaf]);
-        #[cfg(feature = "sim")]
-        let apart = apart.filter(|leaf| leaf % 2 == 0 || !crate::base::plant::Plant::SkippedLeaves.is_sown());
-        let leaves = apart.fold(0, |bits, leaf| bits | 1 << leaf);
-        let standing = Standing { ours: ours.settled, theirs: theirs.settled, evicts: self.evicts };
-        let came_to = self.compare_leaves(partition, leaves, standing).await?;
-        if takes_over {
-            let partitions = [partition].into_iter().collect();
-            store.send(store::Settle { partitions, up_to: theirs.settled }).await?;
-        }
-        Ok(Compared { adopted: takes_over, ..came_to })
-    }
-
-    /// Flushes count like writes: the later one holds on both sides.
-    async fn level_floors(&self, partition: Partition, ours: Version, theirs: Version) -> Result<(), Ended> {
-        if theirs > ours {
-            let floor = Record::Floor { partition, version: theirs };
-            self.local.store_of(partition).send(Merge(vec![(0, floor)])).await?;
-        } else if ours > theirs {
-            let mut bytes = Vec::new();
-            frame::encode_record(&RecordRef::Floor { partition: partition.0, version: ours }, &mut bytes);
-            let floor = Outgoing { end: bytes.len(), partition, op: 0, route: None };
-            self.push(bytes, vec![floor]).await?;
+        while let Some(compared) = sessions.next().await {
+            let (partition, came_to) = compared?;
+            found.differing(partition, came_to);
         }
         Ok(())
     }
 
-    async fn compare_leaves(&self, partition: Partition, leaves: u64, standing: Standing) -> Result<Compared, Ended> {
-        let plan = self.plan(partition, leaves, standing).await?;
-        let now = self.clock.unix_ms();
-        let is_old = |version: Version| version.unix_ms() + IN_FLIGHT_MS < now;
-        let mut came_to = Compared {
-            differing: plan.wanted.len() + plan.offered.len() + plan.dead.len(),
-            pushed_old: plan.offered.iter().filter(|(_, version)| is_old(*version)).count(),
-            ..Compared::default()
+    fn salt(&self) -> u32 {
+        remix(self.clock.unix_ms() ^ u64::from(self.line.peer().0) << 48) as u32
+    }
+
+    /// Those of `partitions` among which some differ.
+    async fn compare_roots(&self, partitions: PartitionSet, width: u16) -> Result<PartitionSet, Ended> {
+        let salt = self.salt();
+        let sums = self.local.roots(partitions, self.evicts, (usize::from(width), salt)).await?;
+        let bits = partitions.to_bytes();
+        let ask = Ask::Roots(Roots { partitions: &bits, recent: self.evicts, salt, width, sums: &sums });
+        let (compared, apart) = self.ask_apart(&ask).await?;
+        if compared * SUM_BYTES != sums.len() {
+            return Err(Ended);
+        }
+        let all: Vec<Partition> = partitions.iter().collect();
+        let groups = (0..).zip(all.chunks(usize::from(width))).filter(|(n, _)| apart.contains(n));
+        Ok(groups.flat_map(|(_, group)| group).copied().collect())
+    }
+
+    async fn ask_apart(&self, ask: &Ask<'_>) -> Result<(usize, Vec<u32>), Ended> {
+        let payload = self.line.ask(ask).await?;
+        match frame::decode(&payload)? {
+            Native::Answer { answer: Answer::Apart { compared, apart }, .. } => Ok((compared as usize, apart)),
+            _ => Err(Ended),
+        }
+    }
+
+    async fn ask_digests(&self, partitions: PartitionSet) -> Result<Vec<Option<PartitionDigest>>, Ended> {
+        let (bits, node) = (partitions.to_bytes(), self.me.1.as_str());
+        let ask = Ask::Digests(Digests { node, partitions: &bits, recent: self.evicts });
+        let payload = self.line.ask(&ask).await?;
+        match frame::decode(&payload)? {
+            Native::Answer { answer: Answer::Digests(theirs), .. } => Ok(theirs),
+            _ => Err(Ended),
+        }
+    }
+
+    /// The digests of both sides, but for partitions of which the peer has another comparison under way.
+    async fn pairs(&self, partitions: PartitionSet) -> Result<Vec<Pair>, Ended> {
+        let ours = self.local.digests(partitions, self.evicts).await?;
+        let theirs = self.ask_digests(partitions).await?;
+        if ours.len() != theirs.len() {
+            return Err(Ended);
+        }
+        let pairs = ours.into_iter().zip(theirs);
+        Ok(pairs.filter_map(|((partition, ours), theirs)| Some(Pair { partition, ours, theirs: theirs? })).collect())
+    }
+
+    async fn compare(&self, Pair { partition, ours, theirs }: Pair) -> Result<Compared, Ended> {
+        let store = self.local.store_of(partition);
+        let standing = Standing { ours: ours.settled, theirs: theirs.settled, evicts: self.evicts };
+        let takes_over = theirs.settled > ours.settled;
+        if takes_over {
+            store.send(store::Guard(partition, theirs.settled)).await?;
+        }
+        let bring = Bring {
+            line: &self.line,
+            clock: self.clock,
+            local: &self.local,
+            partition,
+            standing,
+            is_foreign: self.foreign.contains(partition),
         };
-        if !plan.dead.is_empty() {
-            // Whoever has compared itself knows what it had; before that, what it wrote itself nobody can have deleted.
-            let news = match standing.ours {
-                _ if self.foreign.contains(partition) => News::Everything,
-                Version::ZERO => News::Own,
-                _ => News::Nothing,
-            };
-            for page in plan.dead.chunks(SYNC_ENTRIES_PER_FRAME) {
-                self.local.store_of(partition).send(store::Outlive { keys: page.to_vec(), news }).await?;
+        bring.level_floors(ours.floor, theirs.floor).await?;
+        let scope = Scope { salt: self.salt(), above: standing.compared_above() };
+        let mut walk = Walk::new(scope);
+        let mut came_to = Compared { adopted: takes_over, ..Compared::default() };
+        while let Some(job) = walk.next_job() {
+            match job {
+                Job::Sums(ranges) => self.compare_sums(partition, scope, &ranges, &mut walk).await?,
+                Job::List(ranges, from) => {
+                    came_to.add(self.compare_page((&bring, scope), ranges, from, &mut walk).await?);
+                }
             }
         }
-        let mut wanted = &plan.wanted[..];
-        while !wanted.is_empty() {
-            let page = &wanted[..wanted.len().min(SYNC_ENTRIES_PER_FRAME)];
-            let (answered, old) = self.pull(partition, page, standing).await?;
-            wanted = &wanted[answered..];
-            came_to.pulled_old += old;
-        }
-        for page in plan.offered.chunks(SYNC_ENTRIES_PER_FRAME) {
-            self.offer(partition, page).await?;
+        if takes_over {
+            let partitions = [partition].into_iter().collect();
+            store.send(store::Settle { partitions, up_to: theirs.settled }).await?;
         }
         Ok(came_to)
     }
 
-    async fn plan(&self, partition: Partition, leaves: u64, standing: Standing) -> Result<Plan, Ended> {
-        let mut plan = Plan::default();
-        if leaves == 0 {
-            return Ok(plan);
-        }
-        let mut ours = self.our_versions(partition, leaves).await?;
-        for (key, theirs) in self.their_versions(partition, leaves).await? {
-            let own = ours.remove(&key);
-            if own != Some(theirs) {
-                plan.put(key, own, Some(theirs), standing);
-            }
-        }
-        for (key, own) in ours {
-            plan.put(key, Some(own), None, standing);
-        }
-        Ok(plan)
-    }
-
-    async fn our_versions(&self, partition: Partition, leaves: u64) -> Result<BTreeMap<Bytes, Version>, Ended> {
-        let mut all = BTreeMap::new();
-        let mut from = Some(LeafPosition::default());
-        while let Some(at) = from {
-            let ask = Versions { partition, leaves, from: at };
-            let VersionsPage { versions, next } = self.local.store_of(partition).send(ask).await?;
-            all.extend(versions);
-            from = next;
-        }
-        Ok(all)
-    }
-
-    async fn their_versions(&self, partition: Partition, leaves: u64) -> Result<Vec<(Bytes, Version)>, Ended> {
-        let mut all = Vec::new();
-        let mut from = Some(LeafPosition::default());
-        while let Some(at) = from {
-            let payload = self.ask(&Ask::Versions { partition: partition.0, leaves, from: at }).await?;
-            let Native::Answer { answer: Answer::Versions { versions, next }, .. } = frame::decode(&payload)? else {
-                return Err(Ended);
-            };
-            all.extend(versions.into_iter().map(|(Key(key), version)| (payload.slice_ref(key), version)));
-            // A page must lead on, or a confused peer could hold us here for ever.
-            from = next.filter(|next| *next > at);
-        }
-        Ok(all)
-    }
-
-    /// Fetches and merges entries. Returns for how many the peer had room in its answer, one or more, and how many of these should have
-    /// been here long ago.
-    async fn pull(
+    async fn compare_sums(
         &self,
         partition: Partition,
-        wanted: &[(Bytes, Version)],
-        standing: Standing,
-    ) -> Result<(usize, usize), Ended> {
-        let keys = wanted.iter().map(|(key, have)| (Key(key), *have)).collect();
-        let payload = self.ask(&Ask::Entries(keys)).await?;
-        let Native::Answer { answer: Answer::Entries(found), .. } = frame::decode(&payload)? else { return Err(Ended) };
-        if found.is_empty() || found.len() > wanted.len() {
+        scope: Scope,
+        ranges: &Ranges,
+        walk: &mut Walk,
+    ) -> Result<(), Ended> {
+        let ask = AskSums { partition, scope, ranges: ranges.clone() };
+        let ours = self.local.store_of(partition).send(ask).await?;
+        let count = ours.sums.len() / SUM_BYTES;
+        let (depth, numbers) = (ranges.depth(), ranges.numbers()[..count].to_vec());
+        let sums = SumsOf { partition: partition.0, scope, depth, ranges: numbers, sums: &ours.sums };
+        let (compared, apart) = self.ask_apart(&Ask::Sums(sums)).await?;
+        #[cfg(feature = "sim")]
+        let mut apart = apart;
+        #[cfg(feature = "sim")]
+        apart.retain(|at| depth != 6 || at % 2 == 0 || !crate::base::plant::Plant::SkippedLeaves.is_sown());
+        walk.compared(ranges, compared.min(count), &apart, ours.entries / count.max(1))?;
+        Ok(())
+    }
+
+    async fn compare_page(
+        &self,
+        (bring, scope): (&Bring<'_>, Scope),
+        ranges: Ranges,
+        from: u64,
+        walk: &mut Walk,
+    ) -> Result<Compared, Ended> {
+        let partition = bring.partition;
+        let ask = AskPrints { partition, scope, ranges: ranges.clone(), from };
+        let ours = self.local.store_of(partition).send(ask).await?;
+        let payload = self
+            .line
+            .ask(&Ask::Prints(PrintsOf {
+                partition: partition.0,
+                scope,
+                depth: ranges.depth(),
+                ranges: ranges.numbers().to_vec(),
+                from,
+                to: ours.end,
+                prints: &ours.prints,
+            }))
+            .await?;
+        let Native::Answer { answer: Answer::Unmatched { versions, lacking, end }, .. } = frame::decode(&payload)?
+        else {
             return Err(Ended);
-        }
-        let answered = found.len();
-        let now: UnixMs = self.clock.unix_ms();
-        let mut old = 0;
-        let mut records = Vec::new();
-        for (n, ((key, _), holding)) in (0u32..).zip(wanted.iter().zip(found)) {
-            if let Holding::Entry(entry) = holding {
-                old += usize::from(entry.version.unix_ms() + IN_FLIGHT_MS < now);
-                let entry = entry.to_entry_with(|value| frame::share(&payload, value));
-                // The page it came in must not stay in memory for the sake of one key.
-                let key = Bytes::copy_from_slice(key);
-                let record = if standing.vouched(entry.version) {
-                    Record::Known { key, entry }
-                } else {
-                    Record::Entry { key, entry, answered: None, counted: None }
-                };
-                records.push((n, record));
-            }
-        }
-        self.counters.borrow_mut().add(Counter::SyncEntries, records.len() as u64);
-        self.local.store_of(partition).send(Merge(records)).await?;
-        Ok((answered, old))
-    }
-
-    /// Sends entries the peer lacks.
-    async fn offer(&self, partition: Partition, keys: &[(Bytes, Version)]) -> Result<(), Ended> {
-        let asked = keys.iter().map(|(key, _)| key.clone()).collect();
-        let held = self.local.store_of(partition).send(Peek(asked)).await?;
-        let (mut bytes, mut records) = (Vec::new(), Vec::new());
-        for ((key, _), entry) in keys.iter().zip(&held) {
-            // It may have been evicted or dropped meanwhile.
-            let Some(entry) = entry else { continue };
-            let record = RecordRef::Entry { key, entry: entry.as_ref(), answered: None, counted: None };
-            frame::encode_record(&record, &mut bytes);
-            let op = u32::try_from(records.len()).expect("pages are bounded");
-            records.push(Outgoing { end: bytes.len(), partition, op, route: None });
-            if bytes.len() >= SYNC_BYTES_PER_FRAME {
-                self.push(std::mem::take(&mut bytes), std::mem::take(&mut records)).await?;
-            }
-        }
-        if records.is_empty() { Ok(()) } else { self.push(bytes, records).await }
-    }
-
-    async fn push(&self, bytes: Vec<u8>, records: Vec<Outgoing>) -> Result<(), Ended> {
-        let pushed = self.replication.send(Push { peer: self.peer, bytes, records });
-        let pushed = tokio::time::timeout(REQUEST_TIMEOUT, pushed).await??;
-        if pushed { Ok(()) } else { Err(Ended) }
+        };
+        // The page they came in must not stay in memory for the sake of one key.
+        let entries = versions.into_iter().map(|(Key(key), version)| (bytes::Bytes::copy_from_slice(key), version));
+        let differing = pair(&ours, Unmatched { entries: entries.collect(), lacking, end });
+        walk.listed(ranges, from, end)?;
+        bring.together(differing).await
     }
 }

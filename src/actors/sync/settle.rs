@@ -10,7 +10,7 @@ use actix::prelude::*;
 use futures_util::future::{join_all, try_join_all};
 
 use super::SyncActor;
-use super::session::Ended;
+use super::line::Ended;
 use crate::actors::local::Local;
 use crate::actors::replication::{CallPeer, Drain, Replication};
 use crate::actors::store;

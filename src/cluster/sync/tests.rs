@@ -12,6 +12,7 @@ use crate::cluster::specimen::{id, member};
 use crate::cluster::view::{Cartographer, Sighting};
 
 mod release;
+mod sessions;
 
 /// What a planner is asked at, as the actor does.
 const TICK_MS: u64 = 100;
@@ -172,7 +173,7 @@ impl World {
         let other = self.nodes.iter().position(|node| node.id == to).unwrap();
         let is_cut = self.cut.iter().any(|(a, b)| [(id(a), id(b)), (id(b), id(a))].contains(&(me.clone(), to.clone())));
         if is_cut || !self.nodes[n].up || !self.nodes[other].up || self.nodes[other].gone {
-            return self.nodes[n].planner.session_over(peer, partitions, self.now);
+            return self.over(n, peer, SessionEnd { failed: *partitions, ..SessionEnd::default() });
         }
         for partition in partitions.iter() {
             let ours = self.nodes[n].data.get(&partition).cloned().unwrap_or_default();
@@ -191,7 +192,12 @@ impl World {
             }
             self.nodes[n].planner.compared(peer, partition, came_to);
         }
-        self.nodes[n].planner.session_over(peer, &PartitionSet::EMPTY, self.now);
+        self.over(n, peer, SessionEnd::default());
+    }
+
+    fn over(&mut self, n: usize, peer: PeerIx, end: SessionEnd) {
+        let node = &mut self.nodes[n];
+        node.planner.session_over(&node.view, peer, &end, self.now);
     }
 
     /// A client writes a new key through a node, to whoever that one believes to be a living replica.
@@ -360,27 +366,6 @@ fn the_last_of_all_members_claims_what_nobody_else_can_have() {
     world.nodes.retain(|node| node.id == id("b"));
     world.run(5_000);
     assert_eq!(world.membership.member(&id("b")).unwrap().held_now(), PartitionSet::FULL);
-}
-
-#[test]
-fn what_could_not_be_compared_is_tried_again_after_a_pause() {
-    let mut world = World::new(2);
-    world.start("a", false);
-    world.run(1_000);
-    world.start("b", true);
-    world.now += TICK_MS;
-    world.look(1);
-    let (now, node) = (world.now, &mut world.nodes[1]);
-    let compare = |node: &mut Node, now| {
-        let steps = node.planner.steps(&node.view, (&PartitionSet::EMPTY, &PartitionSet::EMPTY), now);
-        steps.into_iter().find_map(|step| if let Step::Compare(peer, set) = step { Some((peer, set)) } else { None })
-    };
-    let (peer, first) = compare(node, now).unwrap();
-    assert_eq!(usize::from(first.count()), PARTITIONS_PER_SESSION);
-    assert_eq!(compare(node, now), None, "one session per peer");
-    node.planner.session_over(peer, &first, now);
-    assert_eq!(compare(node, now + RETRY_MS - 1), None);
-    assert_eq!(compare(node, now + RETRY_MS), Some((peer, first)));
 }
 
 #[test]

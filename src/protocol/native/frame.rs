@@ -212,7 +212,7 @@ fn bounded(message: &Message<'_>) -> Result<(), FrameError> {
             Answer::Entries(holdings) | Answer::Survey { holdings, .. } => holdings.iter().try_for_each(holding),
             Answer::Keys(keys) => keys.iter().try_for_each(|found| key(found.0)),
             Answer::Scanned(pages) => pages.iter().flat_map(|page| &page.keys).try_for_each(|found| key(found.0)),
-            Answer::Versions { versions, .. } => versions.iter().try_for_each(|(found, _)| key(found.0)),
+            Answer::Unmatched { versions, .. } => versions.iter().try_for_each(|(found, _)| key(found.0)),
             _ => Ok(()),
         },
         _ => Ok(()),
@@ -356,7 +356,7 @@ mod tests {
             Message::Ask { id: 1, ask: survey },
             answer(Answer::Keys(vec![Key(key)])),
             answer(Answer::Scanned(vec![page])),
-            answer(Answer::Versions { versions: vec![(Key(key), Version::ZERO)], next: None }),
+            answer(Answer::Unmatched { versions: vec![(Key(key), Version::ZERO)], lacking: vec![], end: None }),
         ]
     }
 

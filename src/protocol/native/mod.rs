@@ -12,7 +12,9 @@ mod partition;
 mod pubsub;
 
 pub use greeting::{Hello, PeerHello, Welcome};
-pub use partition::{LeafPosition, Page, PartitionDigest};
+pub use partition::{
+    Digests, Page, PartitionDigest, PrintsOf, Roots, SUM_BYTES, Scope, SumsOf, apart, roots, shortened,
+};
 pub use pubsub::{Published, Wanted};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,7 @@ use crate::base::reply::{ReplyKind, Wire};
 /// First bytes of a native connection; the first of them starts no RESP command, the last is the protocol version.
 pub const PREFACE: [u8; 5] = [0xF5, b'T', b'R', b'L', VERSION];
 /// Raised whenever a frame changes other than by appending a variant.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// How the reason of a `Refused` begins when the names of the clusters differ. For people.
 pub const OTHER_CLUSTER: &str = "another cluster name";
@@ -271,19 +273,12 @@ pub enum Ask<'a> {
         /// Longest wait.
         timeout_ms: u32,
     },
-    /// Digests of these partitions (a bit each), in order.
-    Digests(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    /// Leaf digests of one partition.
-    Leaves(u16),
-    /// Keys and versions of some leaves of one partition, from a place on.
-    Versions {
-        /// Partition number.
-        partition: u16,
-        /// A bit each.
-        leaves: u64,
-        /// Where to go on.
-        from: LeafPosition,
-    },
+    /// Your digests of these partitions, in order?
+    Digests(#[serde(borrow)] Digests<'a>),
+    /// Which of these sums differ from yours?
+    Sums(#[serde(borrow)] SumsOf<'a>),
+    /// Which of these prints do you lack, and what do you have besides?
+    Prints(#[serde(borrow)] PrintsOf<'a>),
     /// A command of `trellis-cli`, as RESP would carry it; the answer is RESP3.
     Command {
         /// Wanted acknowledgements; `None` takes the node's default.
@@ -347,6 +342,8 @@ pub enum Ask<'a> {
         /// Up to here.
         up_to: Version,
     },
+    /// Which of these sums of digests differ from yours?
+    Roots(#[serde(borrow)] Roots<'a>),
 }
 
 /// A key of a survey.
@@ -380,17 +377,24 @@ pub enum Answer<'a> {
     Scanned(#[serde(borrow)] Vec<Page<'a>>),
     /// Done.
     Done,
-    /// Partition digests.
-    Digests(Vec<PartitionDigest>),
-    /// Leaf digests.
-    Leaves(Vec<u64>),
-    /// Keys and versions.
-    Versions {
-        /// Leaf by leaf, sorted by position in each.
+    /// Partition digests; `None` where another comparison is under way.
+    Digests(Vec<Option<PartitionDigest>>),
+    /// Sums that differ.
+    Apart {
+        /// Of how many, from the first on: at least one.
+        compared: u32,
+        /// Their numbers.
+        apart: Vec<u32>,
+    },
+    /// How what is here differs from the prints.
+    Unmatched {
+        /// Keys and versions that are not among them.
         #[serde(borrow)]
         versions: Vec<(Key<'a>, Version)>,
-        /// Where to go on.
-        next: Option<LeafPosition>,
+        /// Numbers of those that are not here.
+        lacking: Vec<u32>,
+        /// The first place that was not looked at any more, if there is one before the last that was meant.
+        end: Option<u64>,
     },
     /// A reply in RESP3.
     Reply(#[serde(borrow, with = "serde_bytes")] &'a [u8]),

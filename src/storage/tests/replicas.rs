@@ -1,7 +1,6 @@
 //! Replicas that see the same entries end alike; floors, synchronisation and pages of keys.
 
 use super::*;
-use crate::storage::digest::{leaf_of, place};
 
 fn entry(time: u64, origin: u32, value: Option<u8>, deadline: Option<UnixMs>) -> Entry {
     let body = value.map_or(Body::Tombstone, |byte| Body::Live {
@@ -182,34 +181,6 @@ fn a_partition_of_tombstones_alone_is_filled_until_it_is_dropped() {
     assert_eq!((store.len_of(p), store.is_filled(p)), (0, true));
     store.drop_partition(p);
     assert!(!store.is_filled(p));
-}
-
-#[test]
-fn leaf_pages_list_every_key_of_a_partition_once() {
-    let mut store = store();
-    let p = Partition::of(b"{tag}");
-    let keys: BTreeSet<String> = (0..5_000).map(|n| format!("{{tag}}{n}")).collect();
-    for key in &keys {
-        put(&mut store, key, "v", T0);
-    }
-    for key in keys.iter().take(2_000) {
-        run(&mut store, &op(key, Act::Delete, ""), T0);
-    }
-    assert_eq!((store.len_of(p), store.len(), store.tombstones()), (3_000, 3_000, 2_000));
-    check_accounts(&mut store);
-    let mut seen = Vec::new();
-    for leaf in 0..LEAVES {
-        let mut from = 0;
-        loop {
-            let page = store.leaf_versions(p, leaf, from, 7, T0);
-            assert!(page.versions.iter().all(|(key, _)| leaf_of(place(key)) == leaf));
-            seen.extend(page.versions.into_iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()));
-            let Some(next) = page.next else { break };
-            from = next;
-        }
-    }
-    assert_eq!(seen.len(), 5_000);
-    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), keys);
 }
 
 proptest! {

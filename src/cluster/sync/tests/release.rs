@@ -49,7 +49,8 @@ fn an_owner_that_missed_something_after_it_was_compared_is_compared_again_before
             for partition in partitions.difference(&missed).iter() {
                 node.planner.compared(peer, partition, Compared::default());
             }
-            node.planner.session_over(peer, &partitions.intersection(&missed), now);
+            let failed = partitions.intersection(&missed);
+            node.planner.session_over(&node.view, peer, &SessionEnd { failed, ..SessionEnd::default() }, now);
         }
     }
     let given = PartitionSet::FULL.difference(&node.planner.held());
