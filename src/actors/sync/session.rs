@@ -238,7 +238,7 @@ impl Session {
         #[cfg(feature = "sim")]
         let mut apart = apart;
         #[cfg(feature = "sim")]
-        apart.retain(|at| depth != 6 || at % 2 == 0 || !crate::base::plant::Plant::SkippedLeaves.is_sown());
+        apart.retain(|at| depth > 4 || at % 2 == 0 || !crate::base::plant::Plant::SkippedLeaves.is_sown());
         walk.compared(ranges, compared.min(count), &apart, ours.entries / count.max(1))?;
         Ok(())
     }
