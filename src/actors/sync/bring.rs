@@ -17,7 +17,7 @@ use crate::base::slot::Partition;
 use crate::cluster::settle::{Difference, News, Standing};
 use crate::cluster::sync::Compared;
 use crate::protocol::native::frame;
-use crate::protocol::native::{Answer, Ask, Holding, Key, Message as Native, RecordRef};
+use crate::protocol::native::{Answer, Ask, Holding, Key, Message as Native, RecordRef, Refusal};
 use crate::storage::Differing;
 
 /// A replica may lag behind this far in ordinary life.
@@ -120,8 +120,12 @@ impl Bring<'_> {
             }
         }
         self.line.count(Counter::SyncEntries, records.len());
-        self.local.store_of(self.partition).send(Merge(records)).await?;
-        Ok((answered, old))
+        let merged = self.local.store_of(self.partition).send(Merge(records)).await?;
+        // Who can't take what the other has must not count as having compared itself with it. What is promised to a coordinator comes later.
+        match merged.refused.iter().any(|(_, refusal)| *refusal == Refusal::FarFuture) {
+            true => Err(Ended),
+            false => Ok((answered, old)),
+        }
     }
 
     /// Sends entries the peer lacks.
