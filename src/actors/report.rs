@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use crate::base::counters::{Counter, Counters};
 use crate::cluster::membership::MemberState;
+use crate::cluster::safety::{Own, not_safe_to_stop};
 use crate::cluster::view::{Liveness, View};
 use crate::protocol::resp::info::InfoFacts;
 
@@ -131,6 +132,12 @@ impl Report {
                 .or_else(|| self.alone.clone())
                 .or_else(|| Some(format!("{} partitions are still being synchronised", self.sync.syncing))),
         }
+    }
+
+    /// Why stopping the node now might lose something; `None` if it would not.
+    pub fn not_safe_to_stop(&self) -> Option<String> {
+        let own = Own { uneven: self.sync.uneven, hints: 0 };
+        self.not_live().or_else(|| self.alone.clone()).or_else(|| not_safe_to_stop(&self.view, own))
     }
 
     /// What `INFO` shows of it.

@@ -66,6 +66,15 @@ fn live(report: &Report) -> (u16, Value) {
 /// `/v1/status`.
 fn status(handles: &Handles, report: &Report) -> Value {
     let last_round = report.sync.last_round_age_ms;
+    let not_safe_to_stop = report.not_safe_to_stop();
+    let rebalance = report.sync.moving.map(|moving| {
+        json!({
+            "partitions_left": moving.left,
+            "partitions_moved": moving.moved,
+            "elapsed_ms": moving.elapsed_ms,
+            "left_ms": moving.left_ms,
+        })
+    });
     json!({
         "node_id": handles.identity.node.as_str(),
         "cluster": handles.identity.cluster.as_str(),
@@ -81,6 +90,9 @@ fn status(handles: &Handles, report: &Report) -> Value {
         "hints_pending": 0,
         "partitions_syncing": report.sync.syncing,
         "under_replicated_partitions": report.view.under_replicated(),
+        "rebalance": rebalance,
+        "safe_to_stop": not_safe_to_stop.is_none(),
+        "not_safe_to_stop": not_safe_to_stop,
         "silent": report.silent,
         "anti_entropy": { "last_round_ms": last_round, "divergent_keys": report.sync.divergent_keys },
     })

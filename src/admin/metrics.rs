@@ -6,6 +6,7 @@ use crate::actors::latency::{BUCKETS, Histogram, Latencies};
 use crate::actors::process;
 use crate::actors::report::Report;
 use crate::base::counters::Counter;
+use crate::cluster::sync::Moving;
 use crate::cluster::view::Liveness;
 
 /// Everything the node measures.
@@ -26,7 +27,9 @@ pub(super) fn render(report: &Report) -> String {
 
 fn gauges(report: &Report) -> Vec<(&'static str, f64)> {
     let process = process::usage();
-    vec![
+    // Nothing is left where nothing moves.
+    let moving = report.sync.moving.unwrap_or(Moving { left_ms: Some(0), ..Moving::default() });
+    let mut gauges = vec![
         ("up_ms", report.uptime_ms as f64),
         ("keys", report.store.keys as f64),
         ("keys_with_deadline", report.store.with_deadline as f64),
@@ -43,9 +46,14 @@ fn gauges(report: &Report) -> Vec<(&'static str, f64)> {
         ("links", report.replication.links.len() as f64),
         ("peer_calls", report.replication.calls as f64),
         ("partitions_syncing", report.sync.syncing as f64),
+        ("partitions_moving", moving.left as f64),
+        ("safe_to_stop", f64::from(u8::from(report.not_safe_to_stop().is_none()))),
         ("under_replicated_partitions", report.view.under_replicated() as f64),
         ("ring_epoch", report.view.epoch as f64),
-    ]
+    ];
+    // While nothing has moved yet nobody knows.
+    gauges.extend(moving.left_ms.map(|ms| ("rebalance_left_seconds", ms as f64 / 1e3)));
+    gauges
 }
 
 fn family(out: &mut String, name: &str, kind: &str) {

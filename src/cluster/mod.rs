@@ -14,6 +14,7 @@ pub mod placement;
 pub mod plan;
 pub mod pubsub;
 pub mod ring;
+pub mod safety;
 pub mod settle;
 pub mod slots;
 #[cfg(test)]

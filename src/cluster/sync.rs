@@ -13,12 +13,14 @@ use super::partition_set::PartitionSet;
 use super::settle::{self, SETTLE_EVERY_MS};
 use super::view::{Liveness, PeerIx, View};
 
+mod progress;
 mod release;
 mod sessions;
 #[cfg(test)]
 mod tests;
 mod turns;
 
+pub use progress::Moving;
 pub use sessions::{PARTITIONS_PER_SESSION, REST_MS_MIN, SessionEnd};
 use turns::Turns;
 
@@ -120,6 +122,8 @@ pub struct Planner {
     /// How often this node was forgotten in its life.
     lapses: u32,
     lapsed: bool,
+    /// When copies began to move to or from this node.
+    begun: Option<progress::Begun>,
     /// Since when this node leaves.
     leaving_since_ms: Option<UnixMs>,
     next_round_ms: UnixMs,
@@ -155,6 +159,7 @@ impl Planner {
             bowed: false,
             lapses: 0,
             lapsed: false,
+            begun: None,
             leaving_since_ms: None,
             next_round_ms: now + ROUND_EVERY_MS,
             round: None,
@@ -318,6 +323,7 @@ impl Planner {
         }
         self.claim(view, now, &mut steps);
         self.give_back(view, filled, now, &mut steps);
+        self.note_progress(view, now);
         if self.may_depart(view, filled, now) {
             steps.push(Step::Depart);
         }

@@ -20,7 +20,7 @@ use crate::base::counters::Counters;
 use crate::base::id::NodeId;
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
-use crate::cluster::sync::{Compared, Planner, REST_MS_MIN, SessionEnd, Step};
+use crate::cluster::sync::{Compared, Moving, Planner, REST_MS_MIN, SessionEnd, Step};
 use crate::cluster::view::{PeerIx, View};
 
 use self::line::Line;
@@ -50,6 +50,10 @@ pub struct SyncStats {
     pub counters: Counters,
     /// Partitions owned and not yet complete.
     pub syncing: usize,
+    /// What moves to and from this node.
+    pub moving: Option<Moving>,
+    /// Partitions that another replica may lack something of.
+    pub uneven: usize,
     /// Age of the last completed round; `None` before the first.
     pub last_round_age_ms: Option<u64>,
     /// Keys that differed in it.
@@ -265,6 +269,8 @@ impl Handler<AskStats> for SyncActor {
         MessageResult(SyncStats {
             counters: self.counters.borrow().clone(),
             syncing: self.planner.syncing(&self.view),
+            moving: self.planner.moving(&self.view, self.clock.unix_ms()),
+            uneven: self.planner.uneven(&self.view),
             last_round_age_ms: last.map(|(at, _)| self.clock.unix_ms().saturating_sub(at)),
             divergent_keys: last.map_or(0, |(_, keys)| keys),
         })

@@ -25,7 +25,20 @@ pub(crate) fn status(page: &Json, keys: Option<i64>) -> String {
     fact("keys", format!("{} in the cluster, {} here", text(&keys.into()), text(&page["keys"])));
     fact("memory", format!("{} bytes", text(&page["memory_bytes"])));
     fact("syncing", format!("{} partitions", text(&page["partitions_syncing"])));
+    if let Some(left) = page["rebalance"]["partitions_left"].as_u64() {
+        let moved = text(&page["rebalance"]["partitions_moved"]);
+        let takes = page["rebalance"]["left_ms"].as_u64().map_or("not known yet".into(), uptime);
+        fact("moving", format!("{left} partitions, {moved} have moved, time left {takes}"));
+    }
     fact("under-replicated", format!("{} partitions", text(&page["under_replicated_partitions"])));
+    fact(
+        "safe to stop",
+        match (page["safe_to_stop"].as_bool(), page["not_safe_to_stop"].as_str()) {
+            (Some(true), _) => "yes".into(),
+            (_, Some(reason)) => format!("no, {reason}"),
+            _ => "-".into(),
+        },
+    );
     let mut table = table(&["MEMBER", "ADDRESS", "ADMIN", "STATE", "ZONE", "WEIGHT", "PARTITIONS", "OWNS"], 5);
     for member in list(&page["members"]) {
         let partitions = &member["partitions"];

@@ -13,6 +13,7 @@ use crate::cluster::view::{Cartographer, Sighting};
 
 mod release;
 mod sessions;
+mod share;
 
 /// What a planner is asked at, as the actor does.
 const TICK_MS: u64 = 100;
@@ -74,23 +75,27 @@ impl World {
 
     /// A node that everybody knows at once.
     fn start(&mut self, name: &str, has_seeds: bool) {
-        let member = Member { replication: self.copies, incarnation: self.now, ..member(name) };
-        self.membership.join(member).unwrap();
-        self.nodes.retain(|node| node.id != id(name));
-        let mut drawer = Cartographer::new(id(name));
+        self.start_as(Member { replication: self.copies, ..member(name) }, has_seeds);
+    }
+
+    /// A node that says this of itself.
+    fn start_as(&mut self, member: Member, has_seeds: bool) {
+        let me = member.id.clone();
+        self.membership.join(Member { incarnation: self.now, ..member }).unwrap();
+        self.nodes.retain(|node| node.id != me);
+        let mut drawer = Cartographer::new(me.clone());
         let view = drawer.draw(&self.membership, Arc::new(Ring::build(&self.membership)), &BTreeMap::new());
         let planner = Planner::new(self.now, has_seeds);
         let drawn_from = (0, Vec::new());
-        self.nodes.push(Node {
-            id: id(name),
-            planner,
-            drawer,
-            view,
-            drawn_from,
-            data: BTreeMap::new(),
-            up: true,
-            gone: false,
-        });
+        let (data, up, gone) = (BTreeMap::new(), true, false);
+        self.nodes.push(Node { id: me, planner, drawer, view, drawn_from, data, up, gone });
+    }
+
+    /// A node says something else of itself from now on.
+    fn change(&mut self, name: &str, how: impl FnOnce(&mut Member)) {
+        let mut me = self.membership.member(&id(name)).unwrap().clone();
+        how(&mut me);
+        self.membership.join(me).unwrap();
     }
 
     fn at(&self, name: &str) -> &Node {
