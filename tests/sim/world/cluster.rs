@@ -61,6 +61,8 @@ pub(crate) struct Host {
     pub(crate) weight: Cell<u16>,
     /// Members it is to forget.
     pub(crate) forgets: RefCell<Vec<String>>,
+    /// The weight that it is to take while it runs.
+    pub(crate) reweighs: Cell<Option<u16>>,
     /// It is to leave.
     pub(crate) leaves: Cell<bool>,
     /// It has left and ended a moment ago.
@@ -93,6 +95,7 @@ impl Host {
             skew_ms: Cell::new(dice.of(0..100) as i64),
             weight: Cell::new(1),
             forgets: RefCell::default(),
+            reweighs: Cell::new(None),
             leaves: Cell::new(false),
             left: Cell::new(false),
             is_gone: Cell::new(false),
@@ -171,13 +174,14 @@ impl Host {
                 // Refused while it still seems alive; the run asks again.
                 node.handles.admin(format!("POST v1/members/{id}/forget").as_bytes()).await;
             }
+            let own = |change: &str| format!("POST v1/members/{}/{change}", node.handles.identity.node);
+            if let Some(weight) = self.reweighs.take() {
+                // Refused while it leaves.
+                node.handles.admin(own(&format!("share?weight={weight}")).as_bytes()).await;
+            }
             if self.leaves.take() {
                 // Refused where nobody could take over.
-                node.handles
-                    .admin(
-                        format!("POST v1/members/{}/leave", config.node_id.as_ref().expect("named above")).as_bytes(),
-                    )
-                    .await;
+                node.handles.admin(own("leave").as_bytes()).await;
             }
             if node.handles.departed.notified().now_or_never().is_some() {
                 node.stop().await?;
@@ -199,6 +203,7 @@ impl Host {
         self.frozen.set(false);
         self.forgets.take();
         self.leaves.set(false);
+        self.reweighs.set(None);
         self.handles.take();
         self.wanted.take();
         self.shown.take();

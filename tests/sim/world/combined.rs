@@ -39,6 +39,10 @@ impl Plan {
         if dice.chance(60) {
             self.leaves(dice);
         }
+        if dice.chance(40) {
+            let n = dice.of(0..NODES as u64) as usize;
+            self.faults.push((dice.of(500..BEGUN_MS), Fault::Reweigh(n, dice.pick(&[1, 2, 3]))));
+        }
         for _ in 0..dice.of(2..6) {
             self.trouble(dice);
         }

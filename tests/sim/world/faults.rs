@@ -26,6 +26,7 @@ impl Run {
             Fault::Freeze(_) => {}
             Fault::Thaw(n) => self.hosts[n].thaw(),
             Fault::Leave(n) => self.leave(n),
+            Fault::Reweigh(n, weight) => self.hosts[n].reweighs.set(Some(weight)),
             Fault::Weigh(n, weight) => self.hosts[n].weight.set(weight),
             Fault::Skew(n, ms) => self.hosts[n].skew_ms.set(ms),
             Fault::Forget => self.forget_the_gone(),

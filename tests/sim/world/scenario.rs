@@ -85,6 +85,8 @@ pub(crate) enum Fault {
     Thaw(usize),
     /// An operator has a node leave in order. Once it has handed everything over it is away, until it is started again.
     Leave(usize),
+    /// An operator gives a running node another weight.
+    Reweigh(usize, u16),
     /// A node's weight from its next life on.
     Weigh(usize, u16),
     /// How many milliseconds off the clock is that a node's next life starts with.
