@@ -115,8 +115,10 @@ counters! {
     LinksBroken => "links_broken",
     /// Links given up for silence.
     LinksSilent => "links_silent",
-    /// Entries that quorum reads carried to replicas that lacked them.
+    /// Entries that reads carried to replicas that lacked them.
     ReadRepairs => "read_repairs",
+    /// Reads at level one after which the replicas were asked what they hold.
+    ReadsChecked => "reads_checked",
     /// Looks at a key's replicas that had to be repeated.
     SurveysRepeated => "surveys_repeated",
     /// Keys and entries refused because another coordinator has the key's lease.

@@ -24,7 +24,7 @@ use crate::protocol::resp::encode::ReplyBuf;
 use super::super::replication::{Committed, WATCH_EVERY};
 use super::super::store::{Execute, Executed, Grounds, Restamp};
 use super::survey::{self, Found, Inquiry, Obstacle};
-use super::{Desk, LATE, NO_QUORUM_BEFORE, Ops, STOPPING, Terms, errors, forward};
+use super::{Desk, LATE, NO_QUORUM_BEFORE, Ops, STOPPING, Terms, errors, forward, spot};
 
 /// Rounds of proposing a write again before the client is told that the outcome is unknown.
 const PROPOSALS_MAX: usize = 3;
@@ -79,6 +79,9 @@ pub(super) async fn all_here(desk: &Rc<Desk>, view: &Arc<View>, ops: Ops, terms:
 
 async fn on_shard(desk: &Rc<Desk>, view: &Arc<View>, shard: usize, ops: Ops, terms: Terms) -> ReplyBuf {
     if terms.level == Level::One || view.is_sovereign() {
+        if let Some(op) = desk.spots.choose(ops.ops.len()).and_then(|at| ops.ops.get(at)) {
+            spot::check(desk, op);
+        }
         return match desk.local.stores[shard].send(execute(&ops, terms, None)).await {
             Ok(executed) if executed.late => late(desk, &ops, terms),
             Ok(executed) => executed.replies,

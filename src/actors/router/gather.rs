@@ -21,7 +21,7 @@ use crate::protocol::request::{ClusterOp, Gather, Request, Several};
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::super::store::{Answer, Execute, StoreActor};
-use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward, lcs, several};
+use super::{Batch, Desk, Ops, Router, STOPPING, Terms, cluster_wide, errors, forward, lcs, several, spot};
 
 const TOO_LARGE: &str = "BUSY the replies to one batch are too large, ask for fewer keys at a time, nothing was done";
 const TOO_LATE: &str = "TIMEOUT what came before it in the batch took too long, applied: no";
@@ -122,8 +122,11 @@ fn local_shards(desk: &Desk, requests: &[Request], level: Level) -> Option<Shard
     requests.iter().map(shard).collect()
 }
 
-fn by_stores(desk: &Desk, requests: Vec<Request>, together: bool, terms: Terms, shards: Shards) -> Answering {
+fn by_stores(desk: &Rc<Desk>, requests: Vec<Request>, together: bool, terms: Terms, shards: Shards) -> Answering {
     desk.count(Counter::OpsLocal, requests.len() as u64);
+    if let Some(Request::One(op)) = desk.spots.choose(requests.len()).and_then(|at| requests.get(at)) {
+        spot::check(desk, op);
+    }
     let execute = |ops| Execute {
         ops,
         requests: Vec::new(),

@@ -11,6 +11,7 @@ mod gather;
 mod lcs;
 mod pauses;
 mod several;
+mod spot;
 mod survey;
 
 pub use cluster_wide::cursor_at;
@@ -40,7 +41,7 @@ use crate::protocol::request::Request;
 use crate::protocol::resp::encode::ReplyBuf;
 
 use super::clock::Clock;
-use super::local::Local;
+use super::local::{Local, remix};
 use super::replication::Replication;
 use super::ring::{PullFrom, RingActor};
 
@@ -146,6 +147,8 @@ struct Desk {
     /// When this arbiter last ran.
     ran: Cell<Instant>,
     pauses: RefCell<pauses::Pauses>,
+    /// Which reads at level one are checked.
+    spots: spot::Spots,
 }
 
 /// The actor.
@@ -176,6 +179,7 @@ impl Router {
             comparing: Semaphore::new(1),
             ran: Cell::new(clock.monotonic()),
             pauses: RefCell::default(),
+            spots: spot::Spots::new(remix(id), clock.monotonic()),
         };
         Self { desk: Rc::new(desk) }
     }
