@@ -138,6 +138,8 @@ pub struct Config {
     pub memory_bytes_max: Option<u64>,
     /// Default: lru.
     pub eviction: Eviction,
+    /// Bytes for hints over all threads, in equal parts; 0 is none at all. Default 64 MiB: half a million keys that members missed.
+    pub hints_bytes_max: u64,
     /// Longest value. Default 64 MiB, at least 64 KiB, at most 512 MiB.
     pub value_bytes_max: usize,
     /// Client connections at once; more are refused. Default 20,000: about 1 GiB of socket buffers at worst. Peers have their own pool.
@@ -288,6 +290,7 @@ impl Config {
             consistency: or("consistency", &s.consistency, Level::One, "one, quorum or all", |t| t.parse().ok())?,
             memory_bytes_max: or("max-memory", &s.max_memory, 0, SIZE, parse_size).map(|n| (n > 0).then_some(n))?,
             eviction: or("eviction", &s.eviction, Eviction::Lru, EVICTION, eviction)?,
+            hints_bytes_max: or("max-hints", &s.max_hints, limits::HINTS_BYTES_DEFAULT, SIZE, parse_size)?,
             value_bytes_max: value_bytes_max(s.max_value_size.as_deref())?,
             connections_max: number_or("max-connections", &s.max_connections, CONNECTIONS_DEFAULT, 1..=1_000_000)?,
             client_timeout: or("client-timeout", &s.client_timeout, Duration::ZERO, DURATION, parse_duration)

@@ -58,6 +58,9 @@ struct Flags {
     /// At the budget: `lru` evicts the least recently used, `none` refuses writes [default: lru]
     #[arg(long, value_name = "POLICY", env = "TRELLIS_EVICTION")]
     eviction: Option<String>,
+    /// Room for the names of keys that a member missed while it was away, in equal parts for the threads; 0 keeps none [default: 64mb]
+    #[arg(long, value_name = "SIZE", env = "TRELLIS_MAX_HINTS")]
+    max_hints: Option<String>,
     /// Longest value, 64kb to 512mb [default: 64mb]
     #[arg(long, value_name = "SIZE", env = "TRELLIS_MAX_VALUE_SIZE")]
     max_value_size: Option<String>,
@@ -250,6 +253,7 @@ impl From<Flags> for Settings {
             consistency: flags.consistency,
             max_memory: flags.max_memory,
             eviction: flags.eviction,
+            max_hints: flags.max_hints,
             max_value_size: flags.max_value_size,
             max_connections: flags.max_connections,
             client_timeout: flags.client_timeout,

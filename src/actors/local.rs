@@ -11,9 +11,10 @@ use crate::base::level::Level;
 use crate::base::limits::REQUEST_TIMEOUT;
 use crate::base::slot::Partition;
 use crate::cluster::partition_set::PartitionSet;
+use crate::cluster::view::PeerIx;
 use crate::protocol::native::{PartitionDigest, roots};
 
-use super::replication::{AwaitReplicas, Replication};
+use super::replication::{AwaitReplicas, HandOver, Replication};
 use super::store::{self, ScannedPage, StoreActor, within_scan_bytes};
 
 /// An actor of this node is gone: it is stopping. Nothing can be said of what was asked.
@@ -168,6 +169,12 @@ impl Local {
             }
         }
         Ok(try_join_all(asks).await?.into_iter().min().unwrap_or(0))
+    }
+
+    /// Waits until a peer has been handed over all that is noted for it, at the most for so long.
+    pub async fn hand_over(&self, peer: PeerIx, timeout: Duration) {
+        // A sender that is gone has nothing to hand over.
+        let _ = try_join_all(self.replications.iter().map(|sender| sender.send(HandOver { peer, timeout }))).await;
     }
 
     /// Digests of these partitions, in order; if only what is `recent` counts, 0 of those that hold nothing newer than they are settled up to.

@@ -25,6 +25,7 @@ use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::base::notify::Classes;
 use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
 use crate::cluster::membership::{Member, REPLICATE_TO_ALL};
+use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::sync::Planner;
 use crate::config::{Config, Eviction, Replication as Copies};
 use crate::net::{self, Listener, Net, SocketFile, Stream, Udp};
@@ -44,7 +45,9 @@ use super::router::Router;
 use super::store::StoreActor;
 use super::sync::SyncActor;
 
-/// Longest wait for outboxes to empty, and time after it before connections close, for clients to read their last replies.
+/// Longest wait for outboxes to empty and for what is noted for members that are there to be handed over.
+const HAND_OFF_MAX: Duration = Duration::from_millis(750);
+/// Time after it before connections close, for clients to read their last replies.
 const GRACE: Duration = Duration::from_millis(500);
 /// Time that requests under way have to finish when the node stops; their own deadline is earlier, but for `WAIT`.
 const DRAIN_MAX: Duration = Duration::from_millis(5_500);
@@ -107,6 +110,8 @@ pub struct World {
     pub seed: u64,
     /// Bytes that an outbox takes; `OUTBOX_BYTES_MAX`, or little to see it overflow.
     pub outbox_bytes_max: usize,
+    /// Whether replicas are compared time and again, whatever happened; not so to see that nothing is missed without being known.
+    pub rounds: bool,
     /// Whether every data arbiter and the gossip get a thread of their own; a simulated host has but one.
     pub threads: bool,
 }
@@ -186,7 +191,8 @@ pub async fn start(
     };
     let shared = view.clone();
     let ring = liveness.start(move |_| RingActor::new(ring_config, membership, cartographer, shared));
-    let planner = Planner::new(incarnation, seeds_name_others(config, world.net, [address, reachable]).await);
+    let planner = Planner::new(incarnation, settings::seeds_name_others(config, world.net, [address, reachable]).await)
+        .with_rounds(world.rounds);
     let live = Arc::new(settings::live(config, address));
     let (local, sync) = start_data(config, (world, &live), &data, &identity, (&view, planner), &ring, &draw);
     let routers = start_routers(world.clock, &data, &view, &local, &ring, &draw);
@@ -194,8 +200,9 @@ pub async fn start(
     let own = identity.clone();
     let gossip = liveness.start(move |_| GossipActor::new(gossip, time, own, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
-    for replication in &local.replications {
-        replication.do_send(ReportTo { diverged: sync.clone().recipient(), doubts: gossip.clone().recipient() });
+    for (replication, store) in local.replications.iter().zip(&local.stores) {
+        let (diverged, doubts) = (sync.clone().recipient(), gossip.clone().recipient());
+        replication.do_send(ReportTo { diverged, doubts, store: store.clone().recipient() });
     }
 
     let hub = start_hub((world.clock, config.notify), &data, &identity, &view, &local, &ring);
@@ -293,17 +300,6 @@ fn detector(config: &Config, identity: &Identity, address: SocketAddr, seed: u64
 /// Shards of a simulated node: enough for messages to cross between them.
 const SIMULATED_SHARDS_MAX: usize = 4;
 
-/// Whether any seed is, or may come to be, somebody else. A node that is told of itself alone founds a cluster at once.
-async fn seeds_name_others(config: &Config, net: Net, own: [SocketAddr; 2]) -> bool {
-    for seed in &config.seeds {
-        match net.resolve(seed).await {
-            Ok(found) if !found.is_empty() && found.iter().all(|address| own.contains(address)) => {}
-            _ => return true,
-        }
-    }
-    false
-}
-
 /// What others are told, and the address that gossip carries.
 async fn advertised(config: &Config, net: Net, bound: SocketAddr) -> Result<(String, SocketAddr), StartError> {
     let Some(advertise) = &config.advertise else { return Ok((bound.to_string(), bound)) };
@@ -361,9 +357,9 @@ fn start_data(
     let mut local = Local { stores: Vec::new(), replications: Vec::new() };
     for home in homes {
         let (identity, drawn) = (identity.clone(), view.load_full());
-        let new = move |_: &mut _| Replication::new(identity, world.clock, drawn, world.outbox_bytes_max);
-        let replication = home.start(new);
-        local.replications.push(replication);
+        let hints = settings::hints(config, shards, draw(102));
+        let new = move |_: &mut _| Replication::new(identity, world.clock, drawn, world.outbox_bytes_max, hints);
+        local.replications.push(home.start(new));
     }
     for (shard, home) in (0u16..).zip(homes) {
         let core = StoreConfig {
@@ -463,8 +459,8 @@ async fn join(arbiters: Vec<Arbiter>) -> Vec<String> {
 }
 
 impl Node {
-    /// Stops in order: later requests are refused, those under way have `DRAIN_MAX` to finish, the other nodes are told, outboxes have
-    /// `GRACE` to empty and clients as long to read their replies, and connections close. Takes less than 10 s, whatever hangs.
+    /// Stops in order: later requests are refused, those under way have `DRAIN_MAX` to finish, the other nodes are told, outboxes and hints have
+    /// `HAND_OFF_MAX` to leave, clients `GRACE` to read their replies, and connections close. Takes less than 10 s, whatever hangs.
     ///
     /// # Errors
     /// [`Hung`] names what is still running then.
@@ -478,10 +474,9 @@ impl Node {
         if tokio::time::timeout(PART_STOP_MAX, self.handles.gossip.send(SayGoodbye)).await.is_err() {
             parts.push("gossip".to_owned());
         }
-        let all = crate::cluster::partition_set::PartitionSet::FULL;
         // What was acknowledged at level one leaves for the other replicas before the node does.
-        let leaving = self.handles.local.await_replicas(all, usize::MAX, GRACE);
-        if tokio::time::timeout(GRACE + PART_STOP_MAX, leaving).await.is_err() {
+        let leaving = self.handles.local.await_replicas(PartitionSet::FULL, usize::MAX, HAND_OFF_MAX);
+        if tokio::time::timeout(HAND_OFF_MAX + PART_STOP_MAX, leaving).await.is_err() {
             parts.push("replication".to_owned());
         }
         tokio::time::sleep(GRACE).await;

@@ -222,6 +222,8 @@ fn add_replications(stats: impl Iterator<Item = ReplicationStats>, counters: &mu
     stats.fold(ReplicationStats::default(), |mut sum, stats| {
         counters.merge(&stats.counters);
         sum.outbox_bytes += stats.outbox_bytes;
+        sum.hints_pending += stats.hints_pending;
+        sum.hints_bytes += stats.hints_bytes;
         sum.links.extend(stats.links);
         sum.calls += stats.calls;
         sum

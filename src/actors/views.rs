@@ -87,7 +87,7 @@ fn status(handles: &Handles, report: &Report) -> Value {
         "keys": report.store.keys,
         "memory_bytes": report.store.memory_bytes,
         "tombstones": report.store.tombstones,
-        "hints_pending": 0,
+        "hints_pending": report.replication.hints_pending,
         "partitions_syncing": report.sync.syncing,
         "under_replicated_partitions": report.view.under_replicated(),
         "rebalance": rebalance,

@@ -43,6 +43,8 @@ fn gauges(report: &Report) -> Vec<(&'static str, f64)> {
         ("client_bytes_in", report.connections.bytes_in as f64),
         ("client_bytes_out", report.connections.bytes_out as f64),
         ("outbox_bytes", report.replication.outbox_bytes as f64),
+        ("hints_pending", report.replication.hints_pending as f64),
+        ("hints_bytes", report.replication.hints_bytes as f64),
         ("links", report.replication.links.len() as f64),
         ("peer_calls", report.replication.calls as f64),
         ("partitions_syncing", report.sync.syncing as f64),

@@ -69,7 +69,8 @@ macro_rules! with_node {
             let config = Config::new(&settings, 1).expect("settings");
             let bound = node::bind(&config, Net::Os).await.expect("a free port");
             let clock = Clock::os();
-            let world = World { net: Net::Os, clock, seed: 1, outbox_bytes_max: OUTBOX_BYTES_MAX, threads: false };
+            let (outbox_bytes_max, rounds) = (OUTBOX_BYTES_MAX, true);
+            let world = World { net: Net::Os, clock, seed: 1, outbox_bytes_max, rounds, threads: false };
             let node = node::start(bound, &config, world, None).await.expect("a node");
             let handles = web::Data::new(node.handles.clone());
             let app = init_service(App::new().app_data(handles).configure(routes)).await;

@@ -105,6 +105,12 @@ counters! {
     EntriesSent => "replication_entries",
     /// Entries dropped because a replica's outbox was full or its link down.
     EntriesDropped => "replication_entries_dropped",
+    /// Keys noted for a replica that could not be sent them; one that is noted already counts once.
+    HintsStored => "hints_stored",
+    /// Such keys that the replica has now.
+    HintsHandedOver => "hints_handed_over",
+    /// Such keys that were given up, and left to comparison: for want of room, too old, refused, evicted, or of a member that is none any more.
+    HintsDropped => "hints_dropped",
     /// Bytes of replication sent.
     ReplicationBytes => "replication_bytes",
     /// Links to peers opened.

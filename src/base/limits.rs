@@ -108,6 +108,9 @@ pub const FRAME_BYTES_TARGET: usize = 256 * 1024;
 /// outbox holds at most this and one batch.
 pub const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Hints of what members could not be sent, unless configured: keys of half a million writes.
+pub const HINTS_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+
 /// Recent request ids an owner remembers for retries of what must not happen twice.
 pub const RECENT_REQUESTS_MAX: usize = 64 * 1024;
 /// Bytes of the replies remembered with them, per store; the oldest go first.

@@ -19,17 +19,26 @@ pub enum Plant {
     JoiningReader = 5,
     /// A comparison leaves out half of the leaves that differ (`actors::sync`).
     SkippedLeaves = 6,
+    /// What a replica could not be sent is neither noted nor is its partition marked (`actors::replication`, `cluster::outbox`).
+    DroppedHint = 7,
+    /// What is noted as a hint counts as acknowledged (`actors::replication`).
+    CountedHint = 8,
+    /// Tombstones are dropped before all replicas are known to have them (`storage::settle`).
+    EarlyTombstone = 9,
 }
 
 impl Plant {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("lost-acknowledgement", Self::LostAcknowledgement),
         ("origin-blind-merge", Self::OriginBlindMerge),
         ("ignored-lease", Self::IgnoredLease),
         ("equal-routes", Self::EqualRoutes),
         ("joining-reader", Self::JoiningReader),
         ("skipped-leaves", Self::SkippedLeaves),
+        ("dropped-hint", Self::DroppedHint),
+        ("counted-hint", Self::CountedHint),
+        ("early-tombstone", Self::EarlyTombstone),
     ];
 
     /// Plants it, for the whole process.

@@ -115,6 +115,7 @@ async fn run(config: Config, fault: &Notify) -> ExitCode {
             clock: Clock::os(),
             seed: rand::random(),
             outbox_bytes_max: OUTBOX_BYTES_MAX,
+            rounds: true,
             threads: true,
         };
         let node = node::start(bound, &config, world, port).await.map_err(io::Error::other)?;

@@ -5,6 +5,7 @@ mod assignment;
 mod balance;
 pub mod forget;
 pub mod gossip;
+pub mod hints;
 pub mod leave;
 pub mod link;
 pub mod membership;

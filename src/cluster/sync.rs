@@ -167,6 +167,12 @@ impl Planner {
         }
     }
 
+    /// With the rounds in which everything is compared, whatever happened, or without: then whatever is missed has to be known.
+    #[must_use]
+    pub fn with_rounds(self, rounds: bool) -> Self {
+        Self { next_round_ms: if rounds { self.next_round_ms } else { UnixMs::MAX }, ..self }
+    }
+
     /// What this node holds, by its own knowledge.
     pub fn held(&self) -> PartitionSet {
         self.held

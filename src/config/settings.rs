@@ -65,6 +65,8 @@ settings! {
     max_memory => "max-memory",
     /// `lru` or `none`.
     eviction => "eviction",
+    /// Room for hints.
+    max_hints => "max-hints",
     /// Longest value.
     max_value_size => "max-value-size",
     /// Client connections.

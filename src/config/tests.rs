@@ -24,6 +24,7 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.cluster_name.as_str(), "trellis");
     assert_eq!((config.replication, config.consistency), (Replication::Copies(3), Level::One));
     assert_eq!((config.memory_bytes_max, config.eviction), (None, Eviction::Lru));
+    assert_eq!(config.hints_bytes_max, 64 << 20);
     assert_eq!((config.value_bytes_max, config.connections_max), (64 << 20, 20_000));
     assert_eq!((config.threads, config.vnodes, config.weight), (8, 128, 1));
     assert_eq!((config.heartbeat_interval, config.failure_timeout), (Duration::from_secs(1), Duration::from_secs(5)));

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use crate::actors::handles::{MemcachedSettings, Settings};
 use crate::actors::live::Live;
+use crate::cluster::hints::Hints;
 use crate::config::{Config, Eviction};
-use crate::net::Listener;
+use crate::net::{Listener, Net};
 use crate::protocol::resp::settings::Change;
 
 pub(super) fn settings(config: &Config, address: SocketAddr, memcached: Option<&Listener>) -> Settings {
@@ -21,6 +22,11 @@ pub(super) fn settings(config: &Config, address: SocketAddr, memcached: Option<&
             item_bytes_max: asked.item_bytes_max,
         }),
     }
+}
+
+/// The hints of one of so many data arbiters.
+pub(super) fn hints(config: &Config, shards: u16, hash_seed: u64) -> Hints {
+    Hints::new((config.hints_bytes_max / u64::from(shards)) as usize, hash_seed)
 }
 
 /// What can change, and everything as `CONFIG GET` shows it.
@@ -41,4 +47,15 @@ pub(super) fn live(config: &Config, address: SocketAddr) -> Live {
     let live = Live::new(config.client_timeout, config.memory_bytes_max.unwrap_or(0), evicts, fixed);
     live.apply(Change::Notify(config.notify));
     live
+}
+
+/// Whether any seed is, or may come to be, somebody else. A node that is told of itself alone founds a cluster at once.
+pub(super) async fn seeds_name_others(config: &Config, net: Net, own: [SocketAddr; 2]) -> bool {
+    for seed in &config.seeds {
+        match net.resolve(seed).await {
+            Ok(found) if !found.is_empty() && found.iter().all(|address| own.contains(address)) => {}
+            _ => return true,
+        }
+    }
+    false
 }

@@ -13,7 +13,7 @@ use crate::cluster::view::PeerIx;
 impl Handler<AwaitReplicas> for Replication {
     type Result = ResponseFuture<usize>;
 
-    fn handle(&mut self, wait: AwaitReplicas, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, wait: AwaitReplicas, ctx: &mut Self::Context) -> Self::Result {
         // Per partition, whose acknowledgement of all that was posted so far would count.
         let mut waits: BTreeMap<PeerIx, oneshot::Receiver<()>> = BTreeMap::new();
         let mut routes: Vec<Vec<PeerIx>> = wait
@@ -26,13 +26,27 @@ impl Handler<AwaitReplicas> for Replication {
             .collect();
         routes.sort_unstable();
         routes.dedup();
-        for peer in routes.iter().flatten() {
+        for peer in routes.iter().flatten().copied().collect::<BTreeSet<PeerIx>>() {
             // A peer that nothing was ever sent to has all of it.
-            let outlet = self.outlets.entry(*peer).or_insert_with(|| Outlet::new(self.outbox_bytes_max));
-            waits.entry(*peer).or_insert_with(|| outlet.drained());
+            let outlet = self.outlets.entry(peer).or_insert_with(|| Outlet::new(self.outbox_bytes_max));
+            let drained = outlet.drained();
+            waits.insert(peer, both(drained, self.handed_over(peer, ctx)));
         }
         Box::pin(outlet::count_drained(routes, waits, wait.replicas, self.clock.monotonic() + wait.timeout))
     }
+}
+
+/// Completes when both have, if there are two; fails if either does.
+fn both(first: oneshot::Receiver<()>, second: Option<oneshot::Receiver<()>>) -> oneshot::Receiver<()> {
+    let Some(second) = second else { return first };
+    let (both, told) = oneshot::channel();
+    actix::spawn(async move {
+        if first.await.is_ok() && second.await.is_ok() {
+            // Whoever waited may have gone.
+            let _ = both.send(());
+        }
+    });
+    told
 }
 
 impl Handler<Drain> for Replication {
@@ -47,7 +61,10 @@ impl Handler<Drain> for Replication {
             if let Some(recipient) = self.diverged.as_ref().filter(|_| !partitions.is_empty()) {
                 recipient.do_send(Diverged { peer, partitions });
             }
-            waits.push((peer, outlet.drained()));
+            // What it was not sent is not under way, but it lacks it.
+            if self.hints.pending_for(peer) == 0 {
+                waits.push((peer, outlet.drained()));
+            }
         }
         let deadline = self.clock.monotonic() + drain.timeout;
         Box::pin(async move {

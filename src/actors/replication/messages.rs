@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::actors::gossip::Doubt;
+use crate::actors::store::Peek;
 use crate::base::counters::Counters;
 use crate::base::hlc::Version;
 use crate::base::level::Level;
@@ -113,8 +114,8 @@ pub struct AwaitReplicas {
     pub timeout: Duration,
 }
 
-/// Which of these peers have acknowledged all that was posted to them so far, once they have or it has taken too long? What others may have
-/// missed has been reported before the answer comes.
+/// Which of these peers have acknowledged all that was posted to them so far, once they have or it has taken too long? Not those for whom
+/// something is noted that they were not sent. What others may have missed has been reported before the answer comes.
 #[derive(Message, Debug)]
 #[rtype(result = "BTreeSet<PeerIx>")]
 pub struct Drain {
@@ -139,7 +140,7 @@ pub struct Diverged {
     pub partitions: PartitionSet,
 }
 
-/// Who wants to know of divergence, and of links that broke.
+/// Who wants to know of divergence, and of links that broke; and where the entries are.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ReportTo {
@@ -147,6 +148,8 @@ pub struct ReportTo {
     pub diverged: Recipient<Diverged>,
     /// Told of members whose link broke or fell silent.
     pub doubts: Recipient<Doubt>,
+    /// Asked for what is to be handed over.
+    pub store: Recipient<Peek>,
 }
 
 /// What this actor can tell of itself.
@@ -161,6 +164,10 @@ pub struct ReplicationStats {
     pub counters: Counters,
     /// Bytes in all outboxes.
     pub outbox_bytes: usize,
+    /// Keys noted for replicas that could not be sent them.
+    pub hints_pending: usize,
+    /// What these take.
+    pub hints_bytes: usize,
     /// Open links.
     pub links: Vec<OpenLink>,
     /// Calls without an answer yet.

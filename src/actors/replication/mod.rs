@@ -1,13 +1,15 @@
-//! The replication sender, one per data arbiter: an outbox and a link per peer, acknowledgements counted against levels, and the calls
-//! other actors make to peers. Never decides who owns a key or what a key holds. The rules live in `cluster::outbox` and
-//! `cluster::tally`; the bytes in `link`. Exercised by the simulation.
+//! The replication sender, one per data arbiter: an outbox and a link per peer, acknowledgements counted against levels, hints for those who
+//! can't be sent what they should have, and the calls other actors make to peers. Never decides who owns a key or what a key holds. The rules
+//! live in `cluster::outbox`, `cluster::hints` and `cluster::tally`; the bytes in `link`. Exercised by the simulation.
 //!
-//! Bounds: `OUTBOX_BYTES_MAX` and one batch per peer for entries, `CALLS_MAX` calls per peer.
+//! Bounds: `OUTBOX_BYTES_MAX` and one batch per peer for entries, `CALLS_MAX` calls per peer, the setting `max-hints`.
 
 mod drain;
+mod handover;
 mod link;
 mod messages;
 mod outlet;
+mod push;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +22,10 @@ use tokio::sync::oneshot;
 use crate::base::counters::{Counter, Counters};
 use crate::base::id::{ClusterName, NodeId};
 use crate::base::limits::REQUEST_TIMEOUT;
+#[cfg(feature = "sim")]
+use crate::base::plant::Plant;
+use crate::base::slot::Partition;
+use crate::cluster::hints::Hints;
 use crate::cluster::link::{Finding, Moment};
 use crate::cluster::outbox::{Posted, Ticket};
 use crate::cluster::tally::{Progress, Tally};
@@ -28,11 +34,13 @@ use crate::net::Net;
 use crate::protocol::native::Message as Native;
 use crate::protocol::native::frame;
 
+pub use self::handover::HandOver;
 use self::link::{LinkDown, LinkFrames, LinkUp};
 pub use self::messages::*;
 use self::outlet::{Outlet, Verdict};
 use super::clock::Clock;
 use super::gossip::Doubt;
+use super::store::Peek;
 
 /// How often silent links are looked at, while anything is outstanding.
 pub(super) const WATCH_EVERY: Duration = Duration::from_millis(40);
@@ -65,28 +73,34 @@ pub struct Replication {
     clock: Clock,
     view: Arc<View>,
     outlets: BTreeMap<PeerIx, Outlet>,
+    hints: Hints,
+    hint_waiters: Vec<handover::Waiter>,
     pending: BTreeMap<u64, Pending>,
     next_pending: u64,
     counters: Counters,
     diverged: Option<Recipient<Diverged>>,
     doubts: Option<Recipient<Doubt>>,
+    store: Option<Recipient<Peek>>,
     watching: bool,
 }
 
 impl Replication {
-    /// The sender of one data arbiter.
-    pub fn new(identity: Identity, clock: Clock, view: Arc<View>, outbox_bytes_max: usize) -> Self {
+    /// The sender of one data arbiter, whose outboxes take `outbox_bytes_max` each.
+    pub fn new(identity: Identity, clock: Clock, view: Arc<View>, outbox_bytes_max: usize, hints: Hints) -> Self {
         Self {
             identity,
             outbox_bytes_max,
             clock,
             view,
             outlets: BTreeMap::new(),
+            hints,
+            hint_waiters: Vec::new(),
             pending: BTreeMap::new(),
             next_pending: 1,
             counters: Counters::default(),
             diverged: None,
             doubts: None,
+            store: None,
             watching: false,
         }
     }
@@ -130,13 +144,14 @@ impl Replication {
             self.counters.add(Counter::ReplicationBytes, record.len() as u64);
         } else {
             self.counters.inc(Counter::EntriesDropped);
-            self.outlets
-                .entry(peer)
-                .or_insert_with(|| Outlet::new(self.outbox_bytes_max))
-                .mark_diverged(posted.partition);
+            self.mark_diverged(peer, posted.partition);
             self.watch(ctx);
         }
         taken
+    }
+
+    fn mark_diverged(&mut self, peer: PeerIx, partition: Partition) {
+        self.outlets.entry(peer).or_insert_with(|| Outlet::new(self.outbox_bytes_max)).mark_diverged(partition);
     }
 
     /// Settles one acknowledgement, or its absence, and tells the waiter once all of its records are settled.
@@ -178,9 +193,13 @@ impl Replication {
         }
     }
 
-    fn lose(&mut self, peer: PeerIx, tickets: Vec<Ticket>) {
+    /// What a peer was not, or may not have been, sent counts towards no level, whether or not it is noted for it.
+    fn lose(&mut self, peer: PeerIx, tickets: impl IntoIterator<Item = Ticket>) {
+        let verdict = Verdict::Lost;
+        #[cfg(feature = "sim")]
+        let verdict = if Plant::CountedHint.is_sown() { Verdict::Merged } else { verdict };
         for ticket in tickets {
-            self.settle(ticket, peer, Verdict::Lost);
+            self.settle(ticket, peer, verdict);
         }
     }
 
@@ -248,7 +267,7 @@ impl Replication {
             // What it may have missed is reported at the next look.
             outstanding = true;
         }
-        if outstanding {
+        if self.hand_over(ctx) || outstanding {
             self.watch(ctx);
         }
     }
@@ -265,8 +284,9 @@ impl Replication {
         } else {
             tracing::debug!(peer = name, reason, "link not opened");
         }
-        let tickets = outlet.close(self.clock.uptime());
-        self.lose(peer, tickets);
+        let lost = outlet.close(self.clock.uptime());
+        self.lose(peer, lost.waiting);
+        self.note_lost(peer, &lost.encoded);
     }
 
     /// Has the failure detector look at a peer now.
@@ -327,12 +347,13 @@ impl Handler<Replicate> for Replication {
         for (n, record) in sent.records.iter().enumerate() {
             let ticket = pending.map(|tally| Ticket { tally, op: u32::try_from(n).expect("batches are bounded") });
             for peer in view.route(record.partition).replicas().filter(|peer| *peer != view.me) {
-                let posted = Posted { partition: record.partition, ticket };
-                if !self.post(peer, &sent.bytes[start..record.end], posted, ctx)
-                    && let Some(ticket) = ticket
-                {
-                    self.settle(ticket, peer, Verdict::Lost);
+                let (encoded, posted) =
+                    (&sent.bytes[start..record.end], Posted { partition: record.partition, ticket });
+                if self.post(peer, encoded, posted, ctx) {
+                    continue;
                 }
+                self.lose(peer, ticket);
+                self.note_missed(peer, encoded);
             }
             start = record.end;
         }
@@ -340,29 +361,6 @@ impl Handler<Replicate> for Replication {
             self.conclude(id);
         }
         self.flush();
-    }
-}
-
-impl Handler<Push> for Replication {
-    type Result = ResponseFuture<bool>;
-
-    fn handle(&mut self, push: Push, ctx: &mut Self::Context) -> Self::Result {
-        let (commit, committed) = oneshot::channel();
-        let alone = || Tally::new(Required::one_of(push.peer));
-        let id = self.count(push.records.iter().map(|record| (alone(), record.op)).collect(), Vec::new(), commit);
-        self.begin_batch();
-        let mut start = 0;
-        for (n, record) in push.records.iter().enumerate() {
-            let ticket = Ticket { tally: id, op: u32::try_from(n).expect("pages are bounded") };
-            let posted = Posted { partition: record.partition, ticket: Some(ticket) };
-            if !self.post(push.peer, &push.bytes[start..record.end], posted, ctx) {
-                self.settle(ticket, push.peer, Verdict::Lost);
-            }
-            start = record.end;
-        }
-        self.conclude(id);
-        self.flush();
-        Box::pin(async move { committed.await.is_ok_and(|outcome| outcome.is_met()) })
     }
 }
 
@@ -387,7 +385,7 @@ impl Handler<CallPeer> for Replication {
 impl Handler<ViewChanged> for Replication {
     type Result = ();
 
-    fn handle(&mut self, ViewChanged(view): ViewChanged, _: &mut Self::Context) {
+    fn handle(&mut self, ViewChanged(view): ViewChanged, ctx: &mut Self::Context) {
         let life = |view: &View, peer| view.peer(peer).map(|p: &Peer| (p.member.incarnation, p.address));
         let is_down = |peer| view.peer(peer).is_none_or(|p| p.liveness == Liveness::Down);
         let is_gone = |peer: &PeerIx| life(&self.view, *peer) != life(&view, *peer) || is_down(*peer);
@@ -397,7 +395,12 @@ impl Handler<ViewChanged> for Replication {
             self.break_link(peer, "the member is down, gone or started anew");
             if self.view.peer(peer).is_none() {
                 self.outlets.remove(&peer);
+                self.hints.forget(peer);
             }
+        }
+        // Whoever is back gets what it missed before anything else.
+        if self.hand_over(ctx) {
+            self.watch(ctx);
         }
     }
 }
@@ -408,6 +411,7 @@ impl Handler<ReportTo> for Replication {
     fn handle(&mut self, to: ReportTo, _: &mut Self::Context) {
         self.diverged = Some(to.diverged);
         self.doubts = Some(to.doubts);
+        self.store = Some(to.store);
     }
 }
 
@@ -416,8 +420,12 @@ impl Handler<AskStats> for Replication {
 
     fn handle(&mut self, _: AskStats, _: &mut Self::Context) -> Self::Result {
         let now = self.clock.uptime();
+        let mut counters = self.counters.clone();
+        counters.merge(self.hints.counters());
         MessageResult(ReplicationStats {
-            counters: self.counters.clone(),
+            counters,
+            hints_pending: self.hints.pending(),
+            hints_bytes: self.hints.bytes(),
             outbox_bytes: self.outlets.values().map(Outlet::outbox_bytes).sum(),
             links: self.outlets.iter().filter_map(|(peer, outlet)| outlet.open_link(*peer, now)).collect(),
             calls: self.outlets.values().map(Outlet::calls).sum(),
@@ -428,12 +436,13 @@ impl Handler<AskStats> for Replication {
 impl Handler<LinkUp> for Replication {
     type Result = ();
 
-    fn handle(&mut self, up: LinkUp, _: &mut Self::Context) {
+    fn handle(&mut self, up: LinkUp, ctx: &mut Self::Context) {
         let now = self.clock.uptime();
         if let Some(outlet) = self.outlets.get_mut(&up.peer)
             && outlet.opened(up.generation, (up.their_ms, up.at), now)
         {
             self.counters.inc(Counter::LinksOpened);
+            self.hand_over(ctx);
         }
     }
 }

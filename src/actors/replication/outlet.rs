@@ -14,7 +14,7 @@ use crate::base::hlc::Version;
 use crate::base::limits::LINK_BYTES_MAX;
 use crate::base::slot::Partition;
 use crate::cluster::link::{Finding, Link, Moment, begins_until};
-use crate::cluster::outbox::{Outbox, Posted, Ticket};
+use crate::cluster::outbox::{Lost, Outbox, Posted, Ticket};
 use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::view::PeerIx;
 use crate::protocol::native::frame::{self, Call};
@@ -166,8 +166,8 @@ impl Outlet {
         }
     }
 
-    /// Gives the link up. Returns who waited for acknowledgements; callers are told here.
-    pub(super) fn close(&mut self, now: Moment) -> Vec<Ticket> {
+    /// Gives the link up. Returns what had not been acknowledged; callers are told here.
+    pub(super) fn close(&mut self, now: Moment) -> Lost {
         let was_open = self.is_open();
         self.link.close(now);
         self.frames = None;
@@ -221,10 +221,10 @@ impl Outlet {
 
     fn flush_now(&mut self) {
         if self.is_linked()
-            && let Some(sealed) = self.outbox.seal()
+            && let Some(frame) = self.outbox.seal(frame::replicate)
         {
             self.unacknowledged += 1;
-            self.send(frame::replicate(sealed.sequence, sealed.count, &sealed.records));
+            self.send(frame);
         }
     }
 

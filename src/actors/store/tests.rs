@@ -16,6 +16,7 @@ use crate::base::limits::OUTBOX_BYTES_MAX;
 use crate::base::marks::Marks;
 use crate::base::op::{Act, Deadline, ExpireWhen};
 use crate::base::reply::Wire;
+use crate::cluster::hints::Hints;
 use crate::cluster::membership::Membership;
 use crate::cluster::ring::Ring;
 use crate::cluster::specimen::{id, member};
@@ -48,7 +49,8 @@ impl One {
         let sightings = BTreeMap::from([(id("b"), alive), (id("c"), alive)]);
         let view = Arc::new(Cartographer::new(id("a")).draw(&membership, ring, &sightings));
         let identity = Identity { net: Net::Os, cluster: "c".parse().expect("a name"), node: id("a"), incarnation: 10 };
-        let replication = Replication::new(identity, Clock::starting_at(NOW), view.clone(), OUTBOX_BYTES_MAX).start();
+        let (clock, hints) = (Clock::starting_at(NOW), Hints::new(0, 1));
+        let replication = Replication::new(identity, clock, view.clone(), OUTBOX_BYTES_MAX, hints).start();
         let core = StoreConfig {
             shard: 0,
             shards: 1,

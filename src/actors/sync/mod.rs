@@ -37,6 +37,8 @@ use super::store;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Which partitions hold anything is asked this often.
 const FILLED_EVERY_LOOKS: u32 = 20;
+/// A peer is handed over what is noted for it before it is compared, so that little is left to be found; if that takes longer, meanwhile.
+const HANDOVER_FIRST_MAX: Duration = Duration::from_secs(2);
 
 /// How repair stands.
 #[derive(Message, Debug)]
@@ -187,8 +189,9 @@ impl SyncActor {
                     evicts: self.live.memory_bytes_max() > 0 && self.live.evicts(),
                     foreign: self.planner.foreign(),
                 };
-                let me = ctx.address();
+                let (me, local) = (ctx.address(), self.local.clone());
                 actix::spawn(async move {
+                    local.hand_over(peer, HANDOVER_FIRST_MAX).await;
                     let (compared, end) = session.run(partitions).await;
                     me.do_send(SessionOver { peer, compared, end });
                 });

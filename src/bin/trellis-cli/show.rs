@@ -24,6 +24,7 @@ pub(crate) fn status(page: &Json, keys: Option<i64>) -> String {
     fact("ring epoch", text(&page["ring_epoch"]));
     fact("keys", format!("{} in the cluster, {} here", text(&keys.into()), text(&page["keys"])));
     fact("memory", format!("{} bytes", text(&page["memory_bytes"])));
+    fact("hints", format!("{} pending", text(&page["hints_pending"])));
     fact("syncing", format!("{} partitions", text(&page["partitions_syncing"])));
     if let Some(left) = page["rebalance"]["partitions_left"].as_u64() {
         let moved = text(&page["rebalance"]["partitions_moved"]);

@@ -123,6 +123,14 @@ pub fn encode_record(record: &RecordRef<'_>, out: &mut Vec<u8>) {
     *out = postcard::to_extend(record, std::mem::take(out)).expect("a Vec takes any message");
 }
 
+/// The first of the records that this node encoded, and those after it.
+///
+/// # Errors
+/// [`FrameError::Malformed`].
+pub fn decode_record(records: &[u8]) -> Result<(RecordRef<'_>, &[u8]), FrameError> {
+    postcard::take_from_bytes(records).map_err(|error| FrameError::Malformed(error.to_string()))
+}
+
 /// One message as a frame of its own.
 pub fn to_bytes(message: &Message<'_>) -> Bytes {
     let mut out = Vec::new();
@@ -301,6 +309,8 @@ mod tests {
         encode_record(&record, &mut records);
         let whole = to_bytes(&Message::Replicate { sequence: 4, records: vec![record; 2] });
         assert_eq!(replicate(4, 2, &records), whole);
+        assert_eq!(decode_record(&records), Ok((record, &records[records.len() / 2..])));
+        assert!(decode_record(&records[..1]).is_err() && decode_record(&[]).is_err());
     }
 
     #[test]

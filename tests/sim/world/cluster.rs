@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 use trellis::actors::clock::Clock;
 use trellis::actors::handles::Handles;
 use trellis::actors::node::{self, World};
+use trellis::actors::replication;
 use trellis::actors::store::{AskStats, Peek};
 use trellis::base::entry::Entry;
 use trellis::base::slot::Partition;
@@ -41,6 +42,10 @@ pub(crate) struct Held {
     pub(crate) entries: Vec<Option<Entry>>,
     /// Under any key, tombstones included.
     pub(crate) count: usize,
+    /// Keys noted for others that they were not sent.
+    pub(crate) hints: usize,
+    /// What these take.
+    pub(crate) hints_bytes: usize,
 }
 
 /// One host.
@@ -75,6 +80,10 @@ pub(crate) struct Host {
     pub(crate) threads: usize,
     /// Bytes its outboxes take.
     pub(crate) outbox_bytes_max: usize,
+    /// Bytes its hints take.
+    pub(crate) hints_bytes_max: u64,
+    /// See [`Plan::rounds`].
+    pub(crate) rounds: bool,
     seed: u64,
     frozen: Cell<bool>,
     thaw: Cell<Option<Waker>>,
@@ -102,6 +111,8 @@ impl Host {
             forget_after: plan.forget_after,
             threads: dice.of(1..3) as usize,
             outbox_bytes_max: plan.outbox_bytes_max,
+            hints_bytes_max: plan.hints_bytes_max,
+            rounds: plan.rounds,
             seed,
             frozen: Cell::new(false),
             thaw: Cell::default(),
@@ -156,6 +167,7 @@ impl Host {
         config.forget_after = self.forget_after;
         config.threads = self.threads;
         config.weight = self.weight.get();
+        config.hints_bytes_max = self.hints_bytes_max;
         let elapsed_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64;
         let wall_ms = (EPOCH_MS + elapsed_ms).saturating_add_signed(self.skew_ms.get());
         let world = World {
@@ -163,6 +175,7 @@ impl Host {
             clock: Clock::starting_at(wall_ms),
             seed: Dice::new(self.seed, &format!("{} {}", self.name, self.lives.get())).of(0..u64::MAX),
             outbox_bytes_max: self.outbox_bytes_max,
+            rounds: self.rounds,
             threads: false,
         };
         let bound = node::bind(&config, world.net).await?;
@@ -237,7 +250,13 @@ async fn held(handles: &Handles, keys: &[String]) -> Held {
     for store in &handles.local.stores {
         count += store.send(AskStats).await.map_or(0, |stats| stats.keys + stats.tombstones);
     }
-    Held { entries, count }
+    let (mut hints, mut hints_bytes) = (0, 0);
+    for sender in &handles.local.replications {
+        let stats = sender.send(replication::AskStats).await.unwrap_or_default();
+        hints += stats.hints_pending;
+        hints_bytes += stats.hints_bytes;
+    }
+    Held { entries, count, hints, hints_bytes }
 }
 
 /// What all nodes must agree on, in words: members with all their records say, and the owners of every partition.

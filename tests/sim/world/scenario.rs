@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trellis::base::limits::OUTBOX_BYTES_MAX;
+use trellis::base::limits::{HINTS_BYTES_DEFAULT, OUTBOX_BYTES_MAX};
 
 use super::cluster::NODES;
 use super::dice::Dice;
@@ -12,6 +12,8 @@ const PACE_MS: u64 = 80;
 /// Granularities of simulated time. What a message or a timer takes is rounded up to it: a fine one shows more orders of events that are close,
 /// a coarse one more events that meet in an instant, for a fraction of the cost.
 const TICKS_MS: [u64; 3] = [1, 2, 5];
+/// Bytes that hints may take: as many as anybody needs, some tens, a few, none.
+const HINTS_BYTES: [u64; 5] = [HINTS_BYTES_DEFAULT, HINTS_BYTES_DEFAULT, 4_000, 500, 0];
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,6 +135,10 @@ pub(crate) struct Plan {
     pub(crate) joiners: usize,
     /// Bytes that outboxes take.
     pub(crate) outbox_bytes_max: usize,
+    /// Bytes that the hints of a node take.
+    pub(crate) hints_bytes_max: u64,
+    /// Replicas are compared time and again, whatever happened; else whatever was missed has to be known.
+    pub(crate) rounds: bool,
     /// Longest pause of a client between two operations.
     pub(crate) pace_ms: u64,
     /// When the load ends.
@@ -153,6 +159,8 @@ impl Plan {
         let mut dice = Dice::new(seed, "plan");
         let mut plan = Self::quiet(&mut dice);
         plan.tick_ms = Dice::new(seed, "tick").pick(&TICKS_MS);
+        plan.hints_bytes_max = Dice::new(seed, "hints").pick(&HINTS_BYTES);
+        plan.rounds = Dice::new(seed, "rounds").chance(70);
         match scenario {
             Scenario::Calm => {}
             Scenario::Form => plan.load_at_once = true,
@@ -197,6 +205,8 @@ impl Plan {
             faults: Vec::new(),
             joiners: 0,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
+            hints_bytes_max: HINTS_BYTES_DEFAULT,
+            rounds: true,
             pace_ms: PACE_MS,
             load_ms: 20_000,
             tick_ms: TICKS_MS[0],

@@ -1,6 +1,7 @@
 //! The end of a run: waits until clients have ended and all nodes agree, reads everything once more, and has the history checked.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use trellis::base::level::Level;
@@ -9,7 +10,7 @@ use trellis::cluster::view::View;
 
 use super::checks;
 use super::client::Worker;
-use super::cluster::{self, Held};
+use super::cluster::{self, Held, Host};
 use super::history::Event;
 use super::run::{READER, Run};
 
@@ -65,6 +66,10 @@ impl Run {
             if !self.steps(Duration::from_millis(300)) {
                 return false;
             }
+            if let Some(excess) = self.excess() {
+                self.failures.push(excess);
+                return false;
+            }
             let Some(difference) = self.unwhole().or_else(|| self.difference(keys)) else {
                 self.note("all is equal");
                 return true;
@@ -76,6 +81,13 @@ impl Run {
             }
             self.forget_the_gone();
         }
+    }
+
+    /// Hints beyond their bound.
+    fn excess(&self) -> Option<String> {
+        let bytes = |host: &Rc<Host>| host.shown().map_or(0, |held| held.hints_bytes);
+        let over = self.up().find(|host| bytes(host) as u64 > self.plan.hints_bytes_max);
+        over.map(|host| format!("bounds: hints of {} take {} bytes", host.name, bytes(host)))
     }
 
     /// What nodes do not agree on yet about who is there and who holds what.
@@ -113,6 +125,9 @@ impl Run {
             if others.iter().any(|(_, held)| held.entries[k].is_some()) {
                 return Some(format!("placement: {key} is held by others than its owners: {:?}", line(&others)));
             }
+        }
+        if let Some((view, held)) = shown.iter().find(|(_, held)| held.hints > 0) {
+            return Some(format!("hints: a node of {} keeps {} for members that are there", view.epoch, held.hints));
         }
         let more = |held: &Held| held.count > held.entries.iter().flatten().count();
         let more = shown.iter().find(|(_, held)| !keys.is_empty() && more(held));
