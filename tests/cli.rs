@@ -114,6 +114,22 @@ fn what_happens_to_keys_is_watched_over_the_whole_cluster() {
 }
 
 #[test]
+fn a_watch_ends_when_the_node_tells_of_no_keys_any_more() {
+    let node = Node::start(&["0", "--notify-keyspace-events", "KA"]);
+    let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
+    command.args([&node.main, "watch"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it can be started");
+    let mut says = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    says.read_line(&mut line).expect("it says when it watches");
+    expect(&cli_with(&node.main, &[], b"config set notify-keyspace-events E\n"), 0, "OK\n", "");
+    line.clear();
+    says.read_to_string(&mut line).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    assert!(line.contains("tells of no keys") && line.lines().count() == 1, "{line}");
+}
+
+#[test]
 fn a_watch_ends_with_its_connection() {
     let node = Node::start(&["0", "--notify-keyspace-events", "KA"]);
     let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));

@@ -6,7 +6,7 @@ use super::membership::{Member, MemberState, Membership};
 use super::view::{Liveness, View};
 
 /// Why a node does not leave. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stays {
     /// Nobody else has a share of the ring, and what this node holds would go with it.
     #[error("no other member takes a share, so all data would be lost; stop the node if that is meant")]
@@ -14,6 +14,11 @@ pub enum Stays {
     /// Somebody has, but nobody is there.
     #[error("no other member that takes a share is alive; leave when one is, or stop the node")]
     Alone,
+    /// One that has a share is away. With this node out of the ring as well, keys of both may have no majority, and that one could claim nothing.
+    #[error(
+        "`{0}` is not alive: without it and this node keys may have no majority; leave when it is back, or forget it"
+    )]
+    Away(NodeId),
 }
 
 /// Whether `me` may begin to leave.
@@ -28,7 +33,16 @@ pub fn may_leave(view: &View, membership: &Membership, me: &NodeId) -> Result<()
     let takes = |member: &Member| member.state == MemberState::Joined && member.weight > 0;
     let is_anybody_there =
         view.others().any(|(_, peer)| peer.liveness == Liveness::Alive && takes(&peer.member) && peer.partitions > 0);
-    if holds_nothing || is_anybody_there { Ok(()) } else { Err(Stays::Alone) }
+    let superseded = membership.superseded();
+    let mut away = view.others().filter(|(_, peer)| {
+        peer.liveness != Liveness::Alive && takes(&peer.member) && !superseded.contains(&peer.member.id)
+    });
+    match away.next() {
+        _ if holds_nothing => Ok(()),
+        _ if !is_anybody_there => Err(Stays::Alone),
+        Some((_, peer)) => Err(Stays::Away(peer.member.id.clone())),
+        None => Ok(()),
+    }
 }
 
 /// Whether somebody stays who takes over what `me` holds. Of members that all leave at once one must stay, the same for everybody: the first by
@@ -86,6 +100,8 @@ mod tests {
         assert_eq!(may("a", &[("a", 1), ("gateway", 0)], &["gateway"]), Err(Stays::Last));
         assert_eq!(may("a", &[("a", 1), ("b", 1)], &[]), Err(Stays::Alone));
         assert_eq!(may("a", &[("a", 1), ("b", 1)], &["b"]), Ok(()));
+        assert_eq!(may("a", &[("a", 1), ("b", 1), ("c", 1)], &["b"]), Err(Stays::Away(id("c"))));
+        assert_eq!(may("a", &[("a", 1), ("b", 1), ("gateway", 0)], &["b"]), Ok(()));
         assert_eq!(may("gateway", &[("a", 1), ("gateway", 0)], &[]), Ok(()), "it has nothing to hand over");
     }
 

@@ -130,7 +130,8 @@ pub(crate) enum Command {
     },
     /// Write all keys with their values and the time they have left to a file
     ///
-    /// Flags of memcached clients are in JSON alone: the `SET` that any Redis server takes has none.
+    /// Flags of memcached clients are in JSON alone: the `SET` that any Redis server takes has none. That an item is stale, or a place kept for a
+    /// value that is being made, is in neither.
     Export {
         /// `-` writes standard output
         file: PathBuf,

@@ -210,9 +210,10 @@ impl Cluster {
         match self.page(path).await? {
             (200..300, page) => Ok(page),
             (status, page) => {
-                let reason =
-                    page["error"]["message"].as_str().map_or_else(|| format!("status {status}"), str::to_owned);
-                Err(Failure::Told(reason))
+                let error = &page["error"];
+                let reason = error["message"].as_str().map_or_else(|| format!("status {status}"), str::to_owned);
+                let told = error["applied"] == "unknown" && !reason.contains("applied:");
+                Err(Failure::Told(if told { format!("{reason}, applied: unknown") } else { reason }))
             }
         }
     }

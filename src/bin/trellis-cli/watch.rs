@@ -26,46 +26,44 @@ const CONNECT_MAX: Duration = Duration::from_secs(1);
 const SILENCE_ASKED: Duration = Duration::from_secs(2);
 /// A reply is a key, a pattern and a few words.
 const REPLY_BYTES_MAX: usize = 2 * KEY_BYTES_MAX + 1024;
+/// What it tells of; asked again in a lull, which also shows whether it is there.
+const WHICH: [&[u8]; 3] = [b"CONFIG", b"GET", b"notify-keyspace-events"];
 /// What happened is one of a few words.
 const WORD_WIDTH: usize = 8;
 
 /// Shows events of the keys that match `pattern` until the connection is lost or the user has seen enough.
 pub(crate) async fn run(cluster: &Cluster, pattern: &[u8]) -> Result<(), Failure> {
     let mut node = Subscriber::connect(&cluster.server).await?;
-    let set = node.ask(&[b"CONFIG", b"GET", b"notify-keyspace-events"]).await?;
-    let wanted = match &set {
-        Value::Array(pair) => match &pair[..] {
-            [_, Value::Bulk(letters)] => Classes::parse(letters),
-            _ => None,
-        },
-        _ => None,
-    };
-    let Some(wanted) = wanted else { return Err(node.told(&set)) };
-    if !wanted.has(Classes::BY_KEY) || wanted.effective() == Classes::NONE {
-        return Err(Failure::Told(format!(
-            "{} tells of no keys: start it with --notify-keyspace-events KA, or send it CONFIG SET notify-keyspace-events KA",
-            cluster.server
-        )));
+    // So that it can be asked other things while it tells.
+    let greeting = node.ask(&[b"HELLO", b"3"]).await?;
+    if !matches!(greeting, Value::Map(_)) {
+        return Err(node.told(&greeting));
     }
+    let set = node.ask(&WHICH).await?;
+    let wanted = node.wanted(&set)?;
     let channels = [KEYSPACE, pattern].concat();
     let confirmed = node.ask(&[b"PSUBSCRIBE", &channels]).await?;
-    if !matches!(&confirmed, Value::Array(parts) if parts.len() == 3) {
+    if !matches!(&confirmed, Value::Push(parts) if parts.len() == 3) {
         return Err(node.told(&confirmed));
     }
     // Only now is everything that happens shown; a script that waits for this line misses nothing.
     writeln!(std::io::stderr(), "watching {} through {}: {wanted}", quoted(pattern), cluster.server)?;
     loop {
-        let said = node.next().await?;
-        if let Some((key, event)) = told_of(&said) {
-            show(&key, &event, cluster.json)?;
+        match node.next().await? {
+            Value::Push(parts) => {
+                if let Some((key, event)) = told_of(&parts) {
+                    show(&key, &event, cluster.json)?;
+                }
+            }
+            // What it was asked in a lull.
+            said => _ = node.wanted(&said)?,
         }
     }
 }
 
-/// Key and event of a message; what else is said answers our own questions.
-fn told_of(said: &Value) -> Option<(Bytes, Bytes)> {
-    let Value::Array(parts) = said else { return None };
-    match &parts[..] {
+/// Key and event of a message.
+fn told_of(parts: &[Value]) -> Option<(Bytes, Bytes)> {
+    match parts {
         [Value::Bulk(kind), _, Value::Bulk(channel), Value::Bulk(event)] if kind == "pmessage" => {
             Some((channel.slice_ref(channel.strip_prefix(KEYSPACE)?), event.clone()))
         }
@@ -133,13 +131,34 @@ impl Subscriber {
                 Ok(Ok(0)) => return Err(self.lost("the node hung up")),
                 Ok(Ok(_)) => is_asked = false,
                 Ok(Err(error)) => return Err(self.lost(&error.to_string())),
-                Err(_) if is_asked => return Err(self.lost("the node does not answer")),
+                Err(_) if is_asked => {
+                    return Err(self.lost("the node does not answer, or holds its clients up (CLIENT PAUSE)"));
+                }
                 Err(_) => {
-                    self.send(&[b"PING"]).await?;
+                    self.send(&WHICH).await?;
                     is_asked = true;
                 }
             }
         }
+    }
+
+    /// The classes of events that the node tells its subscribers of, by its answer.
+    fn wanted(&self, set: &Value) -> Result<Classes, Failure> {
+        let letters = match set {
+            Value::Map(pairs) => match &pairs[..] {
+                [(_, Value::Bulk(letters))] => Classes::parse(letters),
+                _ => None,
+            },
+            _ => None,
+        };
+        let wanted = letters.ok_or_else(|| self.told(set))?;
+        if !wanted.has(Classes::BY_KEY) || wanted.effective() == Classes::NONE {
+            return Err(Failure::Told(format!(
+                "{} tells of no keys: start it with --notify-keyspace-events KA, or send it CONFIG SET notify-keyspace-events KA",
+                self.server
+            )));
+        }
+        Ok(wanted)
     }
 
     fn lost(&self, why: &str) -> Failure {
