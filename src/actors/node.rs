@@ -23,6 +23,7 @@ use crate::base::hlc::Hlc;
 use crate::base::id::NodeId;
 use crate::base::limits::CLOCK_AHEAD_MAX;
 use crate::base::notify::Classes;
+use crate::base::slot::Partition;
 use crate::cluster::gossip::{BadTiming, Gossip, GossipConfig};
 use crate::cluster::membership::{Member, REPLICATE_TO_ALL};
 use crate::cluster::partition_set::PartitionSet;
@@ -200,9 +201,10 @@ pub async fn start(
     let own = identity.clone();
     let gossip = liveness.start(move |_| GossipActor::new(gossip, time, own, udp, to, seeds));
     ring.do_send(AnnounceThrough(gossip.clone().recipient()));
-    for (replication, store) in local.replications.iter().zip(&local.stores) {
+    for (shard, (replication, store)) in local.replications.iter().zip(&local.stores).enumerate() {
         let (diverged, doubts) = (sync.clone().recipient(), gossip.clone().recipient());
-        replication.do_send(ReportTo { diverged, doubts, store: store.clone().recipient() });
+        let partitions = Partition::all().filter(|partition| local.shard_of(*partition) == shard).collect();
+        replication.do_send(ReportTo { diverged, doubts, store: store.clone().recipient(), partitions });
     }
 
     let hub = start_hub((world.clock, config.notify), &data, &identity, &view, &local, &ring);

@@ -88,7 +88,9 @@ impl Replication {
             return;
         }
         // All that a flush concerns is compared.
-        if let RecordRef::Entry { key, entry, .. } = record {
+        if let RecordRef::Entry { key, entry, .. } = record
+            && self.store.as_ref().is_some_and(|(_, partitions)| partitions.contains(Partition::of(key)))
+        {
             let given_up = self.hints.note(peer, key, entry.version, self.clock.uptime());
             self.leave_to_comparison(given_up);
         }
@@ -118,7 +120,7 @@ impl Replication {
         let room = self.outbox_bytes_max;
         let takes = self.outlet(peer, ctx).is_some_and(|outlet| outlet.is_open() && outlet.outbox_bytes() < room);
         if takes
-            && let Some(store) = self.store.clone()
+            && let Some((store, _)) = self.store.clone()
             && let Some(page) = self.hints.page(peer, PAGE_KEYS)
         {
             actix::spawn(run(page, peer, (store, ctx.address()), self.view.clone()));

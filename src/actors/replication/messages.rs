@@ -150,6 +150,8 @@ pub struct ReportTo {
     pub doubts: Recipient<Doubt>,
     /// Asked for what is to be handed over.
     pub store: Recipient<Peek>,
+    /// What that store has. Comparison sends entries of others as well, of which no hints are kept: it knows by itself what is to be compared again.
+    pub partitions: PartitionSet,
 }
 
 /// What this actor can tell of itself.

@@ -28,6 +28,7 @@ use crate::base::slot::Partition;
 use crate::cluster::hints::Hints;
 use crate::cluster::link::{Finding, Moment};
 use crate::cluster::outbox::{Posted, Ticket};
+use crate::cluster::partition_set::PartitionSet;
 use crate::cluster::tally::{Progress, Tally};
 use crate::cluster::view::{Liveness, Peer, PeerIx, Required, View};
 use crate::net::Net;
@@ -80,7 +81,7 @@ pub struct Replication {
     counters: Counters,
     diverged: Option<Recipient<Diverged>>,
     doubts: Option<Recipient<Doubt>>,
-    store: Option<Recipient<Peek>>,
+    store: Option<(Recipient<Peek>, PartitionSet)>,
     watching: bool,
 }
 
@@ -411,7 +412,7 @@ impl Handler<ReportTo> for Replication {
     fn handle(&mut self, to: ReportTo, _: &mut Self::Context) {
         self.diverged = Some(to.diverged);
         self.doubts = Some(to.doubts);
-        self.store = Some(to.store);
+        self.store = Some((to.store, to.partitions));
     }
 }
 
