@@ -157,12 +157,14 @@ def rolled(named, options):
             mended = sum((client.mended for client in clients), collections.Counter())
             say(f"  level {level}: mended by one retry at once", dict(mended) or 0)
             say(f"  level {level}: not mended", dict(failed) or 0, "0", not failed)
-            wrong = sum(client.wrong for client in clients)
-            for client in clients:
-                reader = Connection(nodes[0].host, nodes[0].port)
-                reader.ask("TRELLIS", "CONSISTENCY", level)
-                wrong += sum(reader.ask("GET", key) not in values for key, values in client.values.items())
-            say(f"  level {level}: reads of something else than was acknowledged last", wrong, "0", wrong == 0)
+            # At level one a read may reach another coordinator before the write does; that is what the level says.
+            stale = sum(client.wrong for client in clients)
+            goal = ("0", stale == 0) if level == "quorum" else ()
+            say(f"  level {level}: reads meanwhile of something else than was acknowledged last", stale, *goal)
+            reader = Connection(nodes[0].host, nodes[0].port)
+            reader.ask("TRELLIS", "CONSISTENCY", level)
+            lost = sum(reader.ask("GET", key) not in values for client in clients for key, values in client.values.items())
+            say(f"  level {level}: keys that hold something else in the end", lost, "0", lost == 0)
         for node in nodes:
             missing, wrong = read_back(node.host, node.port, pairs)
             say(f"  {len(pairs):,} keys read through {node.port}", f"{missing} missing, {wrong} wrong", "0, 0", (missing, wrong) == (0, 0))
