@@ -136,7 +136,7 @@ impl Report {
 
     /// Why stopping the node now might lose something; `None` if it would not.
     pub fn not_safe_to_stop(&self) -> Option<String> {
-        let own = Own { uneven: self.sync.uneven, hints: 0 };
+        let own = Own { uneven: self.sync.uneven, hints: self.replication.hints_pending as u64 };
         self.not_live().or_else(|| self.alone.clone()).or_else(|| not_safe_to_stop(&self.view, own))
     }
 

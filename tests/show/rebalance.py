@@ -96,12 +96,13 @@ def told(what, reports):
 
 def moved(what, nodes, options, change, is_done):
     """Lets `change` happen amid the load; how long it took, and what clients noticed."""
-    quiet = Load(nodes, options)
+    # The reader takes its share of the processors before as well.
+    quiet, reading = Load(nodes, options), Reading(nodes, options.keys)
+    reading.start()
     quiet.start()
     time.sleep(options.before)
     before = told("before", quiet.end())
-    busy, reading = Load(nodes, options), Reading(nodes, options.keys)
-    reading.start()
+    busy = Load(nodes, options)
     busy.start()
     time.sleep(1)
     begun = time.monotonic()

@@ -1,9 +1,12 @@
 //! What a session does about keys that differ: it fetches, sends or forgets them. Which, is decided in `cluster::settle`. Exercised by the
 //! simulation.
 //!
-//! Bound: `SYNC_ENTRIES_PER_FRAME` and `SYNC_BYTES_PER_FRAME` at a time.
+//! Bound: `ENTRIES_AT_ONCE` and `SYNC_BYTES_PER_FRAME` at a time; of much, one page at a time on the whole node, and then a rest.
+
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::line::{Ended, Line};
 use crate::actors::clock::Clock;
@@ -22,6 +25,15 @@ use crate::storage::Differing;
 
 /// A replica may lag behind this far in ordinary life.
 const IN_FLIGHT_MS: u64 = 2_000;
+
+/// Entries fetched or sent in one go: few enough that clients hardly wait behind them at either end.
+const ENTRIES_AT_ONCE: usize = 64;
+/// So many entries of a partition cross as fast as they can: what a replica missed should be there at once.
+const UNPACED_MAX: usize = 64;
+/// A node rests for so many times as long as it took to move a page: it moves copies in a tenth of its time.
+const REST_TIMES: u32 = 9;
+/// The longest rest.
+const REST_MAX: Duration = Duration::from_millis(200);
 
 /// What is to become of keys that differ, each with the version that is here.
 #[derive(Default)]
@@ -56,6 +68,8 @@ pub(super) struct Bring<'s> {
     pub(super) standing: Standing,
     /// What is here descends from another founding.
     pub(super) is_foreign: bool,
+    /// Whose turn it is to move much.
+    pub(super) pace: &'s Semaphore,
 }
 
 impl Bring<'_> {
@@ -80,17 +94,33 @@ impl Bring<'_> {
                 self.local.store_of(self.partition).send(store::Outlive { keys: page.to_vec(), news }).await?;
             }
         }
+        let is_much = plan.wanted.len() + plan.offered.len() > UNPACED_MAX;
         let mut wanted = &plan.wanted[..];
         while !wanted.is_empty() {
-            let page = &wanted[..wanted.len().min(SYNC_ENTRIES_PER_FRAME)];
-            let (answered, old) = self.pull(page).await?;
+            let page = &wanted[..wanted.len().min(ENTRIES_AT_ONCE)];
+            let (answered, old) = self.paced(is_much, self.pull(page)).await?;
             wanted = &wanted[answered..];
             came_to.pulled_old += old;
         }
-        for page in plan.offered.chunks(SYNC_ENTRIES_PER_FRAME) {
-            self.offer(page).await?;
+        for page in plan.offered.chunks(ENTRIES_AT_ONCE) {
+            self.paced(is_much, self.offer(page)).await?;
         }
         Ok(came_to)
+    }
+
+    /// Moves a page. Where there are many more, as when a partition gets another owner, this is the only one that the node moves, and after it
+    /// the node rests in proportion to what the page took: it takes longer while clients keep the nodes busy, and then the rest does too. After
+    /// Garage's tranquility.
+    async fn paced<T>(&self, is_much: bool, page: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
+        if !is_much {
+            return page.await;
+        }
+        let _turn = self.pace.acquire().await?;
+        let begun = self.clock.uptime();
+        let moved = page.await?;
+        let took = self.clock.uptime().saturating_sub(begun);
+        tokio::time::sleep((took * REST_TIMES).min(REST_MAX)).await;
+        Ok(moved)
     }
 
     /// Fetches and merges entries. Returns for how many the peer had room in its answer, one or more, and how many of these should have

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::Semaphore;
 
 use crate::base::counters::Counters;
 use crate::base::id::NodeId;
@@ -110,6 +111,8 @@ pub struct SyncActor {
     looks: u32,
     /// The last look before this node goes is under way.
     departing: bool,
+    /// One of all sessions moves much at a time.
+    pace: Rc<Semaphore>,
     counters: Rc<RefCell<Counters>>,
 }
 
@@ -135,6 +138,7 @@ impl SyncActor {
             unsettled: PartitionSet::EMPTY,
             looks: 0,
             departing: false,
+            pace: Rc::new(Semaphore::new(1)),
             counters: Rc::default(),
         }
     }
@@ -188,6 +192,7 @@ impl SyncActor {
                     local: self.local.clone(),
                     evicts: self.live.memory_bytes_max() > 0 && self.live.evicts(),
                     foreign: self.planner.foreign(),
+                    pace: self.pace.clone(),
                 };
                 let (me, local) = (ctx.address(), self.local.clone());
                 actix::spawn(async move {

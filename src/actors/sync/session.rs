@@ -6,8 +6,11 @@
 //! Bound: `PARTITIONS_PER_SESSION` that differ, `PARTITIONS_AT_ONCE`; of each a question at a time, of `RANGES_MAX` sums or a page of
 //! `SYNC_ENTRIES_PER_FRAME` entries.
 
+use std::rc::Rc;
+
 use actix::prelude::*;
 use futures_util::StreamExt;
+use tokio::sync::Semaphore;
 
 use super::bring::Bring;
 use super::line::{Ended, Line};
@@ -43,6 +46,8 @@ pub(super) struct Session {
     pub(super) evicts: bool,
     /// Partitions of which what is here descends from another founding.
     pub(super) foreign: PartitionSet,
+    /// Whose turn it is to move much, of all sessions of the node.
+    pub(super) pace: Rc<Semaphore>,
 }
 
 /// What the digests of one partition said.
@@ -202,6 +207,7 @@ impl Session {
             partition,
             standing,
             is_foreign: self.foreign.contains(partition),
+            pace: &self.pace,
         };
         bring.level_floors(ours.floor, theirs.floor).await?;
         let scope = Scope { salt: self.salt(), above: standing.compared_above() };
