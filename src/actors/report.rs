@@ -136,7 +136,7 @@ impl Report {
 
     /// Why stopping the node now might lose something; `None` if it would not.
     pub fn not_safe_to_stop(&self) -> Option<String> {
-        let own = Own { uneven: self.sync.uneven, hints: self.replication.hints_pending as u64 };
+        let own = Own { uneven: self.sync.uneven, hints: self.replication.hints_due as u64 };
         self.not_live().or_else(|| self.alone.clone()).or_else(|| not_safe_to_stop(&self.view, own))
     }
 
@@ -223,6 +223,7 @@ fn add_replications(stats: impl Iterator<Item = ReplicationStats>, counters: &mu
         counters.merge(&stats.counters);
         sum.outbox_bytes += stats.outbox_bytes;
         sum.hints_pending += stats.hints_pending;
+        sum.hints_due += stats.hints_due;
         sum.hints_bytes += stats.hints_bytes;
         sum.links.extend(stats.links);
         sum.calls += stats.calls;

@@ -11,7 +11,7 @@ use super::view::{Liveness, View};
 pub struct Own {
     /// Partitions that another copy may lack something of, by what this node knows.
     pub uneven: usize,
-    /// Writes that are kept here for members that are to get them.
+    /// Writes that are kept here for members that are there to get them. For one that is away they count no more than its copies do.
     pub hints: u64,
 }
 

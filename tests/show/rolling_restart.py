@@ -139,13 +139,15 @@ def rolled(named, options):
         counting = Counting(nodes, "quorum", 0)
         for client in [*writing, counting]:
             client.start()
-        time.sleep(options.before)
-        begun = time.monotonic()
-        waited = restarted(nodes, options)
-        ended = time.monotonic()
-        for client in [*writing, counting]:
-            client.stopped.set()
-            client.join()
+        try:
+            time.sleep(options.before)
+            begun = time.monotonic()
+            waited = restarted(nodes, options)
+            ended = time.monotonic()
+        finally:
+            for client in [*writing, counting]:
+                client.stopped.set()
+                client.join()
         say(f"{'named' if named else 'unnamed'} nodes: {ended - begun:.0f} s; seconds until each was safe to stop", ", ".join(f"{s:.1f}" for s in waited))
         for level in ("one", "quorum"):
             clients = [client for client in writing if client.level == level]

@@ -104,9 +104,14 @@ impl Replication {
         }
     }
 
+    /// Members that are there and for which something is noted.
+    pub(super) fn living_targets(&self) -> impl Iterator<Item = PeerIx> {
+        self.hints.targets().filter(|peer| self.view.is_alive(*peer))
+    }
+
     /// Begins to hand over what is noted for members that are there. Whether there is any.
     pub(super) fn hand_over(&mut self, ctx: &mut Context<Self>) -> bool {
-        let living: Vec<PeerIx> = self.hints.targets().filter(|peer| self.view.is_alive(*peer)).collect();
+        let living: Vec<PeerIx> = self.living_targets().collect();
         for peer in &living {
             self.begin_page(*peer, ctx);
         }

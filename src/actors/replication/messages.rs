@@ -168,6 +168,8 @@ pub struct ReplicationStats {
     pub outbox_bytes: usize,
     /// Keys noted for replicas that could not be sent them.
     pub hints_pending: usize,
+    /// Those of them whose replica is there to get them.
+    pub hints_due: usize,
     /// What these take.
     pub hints_bytes: usize,
     /// Open links.

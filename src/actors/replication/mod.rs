@@ -426,6 +426,7 @@ impl Handler<AskStats> for Replication {
         MessageResult(ReplicationStats {
             counters,
             hints_pending: self.hints.pending(),
+            hints_due: self.living_targets().map(|peer| self.hints.pending_for(peer)).sum(),
             hints_bytes: self.hints.bytes(),
             outbox_bytes: self.outlets.values().map(Outlet::outbox_bytes).sum(),
             links: self.outlets.iter().filter_map(|(peer, outlet)| outlet.open_link(*peer, now)).collect(),
