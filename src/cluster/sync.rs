@@ -31,6 +31,9 @@ const SETTLE_MS: u64 = 1_500;
 /// Nodes that have met most of their seeds for this long, and none that holds anything, found a cluster together. A node that can't reach
 /// its seeds founds none: it may be the one that is cut off, and two clusters of one name would both acknowledge at quorum.
 const FOUND_AFTER_MS: u64 = 10_000;
+/// What a node holds is said at most this often, but for the last of it: every node draws its routes anew then, a millisecond in which no client
+/// is served.
+const CLAIM_EVERY_MS: u64 = 1_000;
 /// What comparing one partition with one peer came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compared {
@@ -106,6 +109,8 @@ pub struct Planner {
     seeds_met_ms: Option<UnixMs>,
     founding: Option<u64>,
     held: PartitionSet,
+    /// When some of what is held may be claimed or given back again, though more is to follow.
+    next_claim_ms: UnixMs,
     pending: BTreeMap<PeerIx, PartitionSet>,
     pairs: BTreeMap<(Partition, PeerIx), Pair>,
     changed_ms: BTreeMap<Partition, UnixMs>,
@@ -146,6 +151,7 @@ impl Planner {
             seeds_met_ms: None,
             founding: (!has_seeds).then_some(now),
             held: if has_seeds { PartitionSet::EMPTY } else { PartitionSet::FULL },
+            next_claim_ms: now,
             pending: BTreeMap::new(),
             pairs: BTreeMap::new(),
             changed_ms: BTreeMap::new(),
@@ -327,8 +333,12 @@ impl Planner {
         if std::mem::take(&mut self.lapsed) {
             steps.push(Step::Lapse);
         }
+        let held = self.held;
         self.claim(view, now, &mut steps);
         self.give_back(view, filled, now, &mut steps);
+        if self.held != held {
+            self.next_claim_ms = now + CLAIM_EVERY_MS;
+        }
         self.note_progress(view, now);
         if self.may_depart(view, filled, now) {
             steps.push(Step::Depart);
@@ -377,16 +387,19 @@ impl Planner {
         if !founded && self.seeds_met_ms.is_none_or(|at| now < at + FOUND_AFTER_MS) {
             return;
         }
-        for partition in view.owned().difference(&self.held).iter() {
+        let lacking = view.owned().difference(&self.held);
+        let may_claim = |&partition: &Partition| {
             let route = view.route(partition);
             let settled = self.changed_ms.get(&partition).is_none_or(|at| *at + SETTLE_MS <= now);
             let compared = |peer: &PeerIx| self.pairs.get(&(partition, *peer)).is_some_and(|pair| pair.clean);
             let living = route.replicas().filter(|peer| *peer != view.me && view.is_alive(*peer));
             let heard = route.holders.iter().filter(|peer| compared(peer)).count();
             let enough = route.holders.is_empty() || heard > route.holders.len() / 2;
-            if settled && !alone && enough && living.into_iter().all(|peer| compared(&peer)) {
-                self.held.insert(partition);
-            }
+            settled && !alone && enough && living.into_iter().all(|peer| compared(&peer))
+        };
+        let complete: PartitionSet = lacking.iter().filter(may_claim).collect();
+        if complete == lacking || now >= self.next_claim_ms {
+            self.held = self.held.union(&complete);
         }
         if self.held != view.claimed() {
             // The first claim of all settles where the data descends from.

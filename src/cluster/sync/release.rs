@@ -12,7 +12,7 @@ impl Planner {
     /// Gives back what others own and hold: the claim first, the data once nobody counts on it.
     pub(super) fn give_back(&mut self, view: &View, filled: &PartitionSet, now: UnixMs, steps: &mut Vec<Step>) {
         let owned = view.owned();
-        let mut drop = PartitionSet::EMPTY;
+        let (mut given, mut drop) = (PartitionSet::EMPTY, PartitionSet::EMPTY);
         for partition in filled.union(&self.held).difference(&owned).iter() {
             let route = view.route(partition);
             let all_hold = !route.owners.is_empty()
@@ -24,8 +24,7 @@ impl Planner {
                 route.owners.iter().all(|owner| self.is_clean(partition, owner) && !self.is_due(partition, owner));
             if self.held.contains(partition) {
                 if is_safe {
-                    self.held.remove(partition);
-                    self.changed_ms.insert(partition, now);
+                    given.insert(partition);
                 }
             } else if self.changed_ms.get(&partition).is_none_or(|at| *at + SETTLE_MS <= now) {
                 if is_safe {
@@ -40,6 +39,10 @@ impl Planner {
                     self.pending.entry(owner).or_insert(PartitionSet::EMPTY).insert(partition);
                 }
             }
+        }
+        if now >= self.next_claim_ms || given == self.held.difference(&owned) {
+            self.held = self.held.difference(&given);
+            self.changed_ms.extend(given.iter().map(|partition| (partition, now)));
         }
         if !drop.is_empty() {
             self.pairs.retain(|(partition, _), _| !drop.contains(*partition));

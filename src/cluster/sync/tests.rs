@@ -286,6 +286,30 @@ fn a_joiner_claims_only_what_it_has_compared_with_every_living_replica() {
 }
 
 #[test]
+fn copies_that_come_one_by_one_are_claimed_by_the_second_and_the_last_at_once() {
+    let mut world = World::new(1);
+    world.start("a", false);
+    world.run(1_000);
+    world.start("b", true);
+    world.cut.push(("a", "b"));
+    world.run(10_000);
+    let (begun, b) = (world.now, &mut world.nodes[1]);
+    let (a, owned) = (b.view.find(&id("a")).unwrap().0, b.view.owned());
+    let mut claims = vec![];
+    for (now, partition) in (begun..).step_by(10).zip(owned.iter()) {
+        let held = b.planner.held();
+        b.planner.compared(a, partition, Compared::default());
+        b.planner.steps(&b.view, (&PartitionSet::EMPTY, &PartitionSet::EMPTY), now);
+        if b.planner.held() != held {
+            claims.push(now);
+        }
+    }
+    assert_eq!(b.planner.held(), owned);
+    assert_eq!(claims.pop(), Some(begun + 10 * (u64::from(owned.count()) - 1)), "nothing follows the last");
+    assert!(claims.len() > 3 && claims.windows(2).all(|two| two[1] - two[0] == CLAIM_EVERY_MS), "{claims:?}");
+}
+
+#[test]
 fn a_copy_is_given_back_only_when_every_owner_holds_it() {
     let mut world = World::new(1);
     world.start("a", false);
