@@ -86,6 +86,8 @@ pub enum Step {
 struct Pair {
     /// The life of the peer.
     incarnation: u64,
+    /// The mark of the route when the view was last looked at.
+    mark: u32,
     /// Compared, with nothing old missing here.
     clean: bool,
     /// The mark of the route under which they were last found to have the same, but for what was under way; `None` if either may have missed
@@ -217,12 +219,12 @@ impl Planner {
                     self.changed_ms.insert(partition, now);
                 }
                 // Another set of replicas: who was among them may have told some and not others of what it wrote.
-                if known.is_none_or(|pair| pair.level.is_some_and(|mark| mark != route.mark)) {
+                if known.is_none_or(|pair| pair.mark != route.mark) {
                     self.pending.entry(peer).or_insert(PartitionSet::EMPTY).insert(partition);
                 }
                 let level = known.and_then(|pair| pair.level).filter(|mark| *mark == route.mark);
                 let clean = known.is_some_and(|pair| pair.clean);
-                pairs.insert((partition, peer), Pair { incarnation, clean, level });
+                pairs.insert((partition, peer), Pair { incarnation, mark: route.mark, clean, level });
             }
         }
         self.pairs = pairs;
@@ -291,7 +293,8 @@ impl Planner {
         if let Some(pair) = self.pairs.get_mut(&(partition, peer)) {
             pair.clean = came_to.pulled_old == 0;
             pair.level = asked.filter(|_| pair.clean && came_to.pushed_old == 0).map(|asked| asked.mark);
-            if !pair.clean {
+            // Something old was brought here or there: whether they have the same now, another comparison tells.
+            if pair.level.is_none() {
                 self.pending.entry(peer).or_insert(PartitionSet::EMPTY).insert(partition);
             }
         }

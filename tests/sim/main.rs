@@ -50,3 +50,9 @@ scenarios! {
 fn replicas_behind_dead_links_are_asked_again() {
     holds(Scenario::BrokenLinks, 487);
 }
+
+/// A restart in turn with another number of copies amid other troubles came to no end: a node did not say again that it may stop.
+#[test]
+fn nodes_restarted_in_turn_change_the_number_of_copies() {
+    holds(Scenario::Combined, 7);
+}

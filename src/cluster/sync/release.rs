@@ -35,7 +35,8 @@ impl Planner {
                 let lacking: Vec<PeerIx> = route.owners.iter().copied().filter(lacks).collect();
                 for owner in lacking {
                     let incarnation = alive(view, owner).unwrap_or_default();
-                    self.pairs.entry((partition, owner)).or_insert(Pair { incarnation, clean: false, level: None });
+                    let unknown = Pair { incarnation, mark: route.mark, clean: false, level: None };
+                    self.pairs.entry((partition, owner)).or_insert(unknown);
                     self.pending.entry(owner).or_insert(PartitionSet::EMPTY).insert(partition);
                 }
             }

@@ -20,7 +20,7 @@ use trellis::actors::store::{AskStats, Peek};
 use trellis::base::entry::Entry;
 use trellis::base::slot::Partition;
 use trellis::cluster::view::{Liveness, PeerIx, View};
-use trellis::config::{Advertise, Config};
+use trellis::config::{Advertise, Config, Replication};
 use trellis::net::Net;
 
 use super::dice::Dice;
@@ -48,6 +48,15 @@ pub(crate) struct Held {
     pub(crate) hints_bytes: usize,
 }
 
+/// A question to a node whether it may stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It has not answered yet.
+    Open,
+    /// What it said.
+    Told(bool),
+}
+
 /// One host.
 pub(crate) struct Host {
     /// Its name on the simulated network.
@@ -64,6 +73,11 @@ pub(crate) struct Host {
     pub(crate) skew_ms: Cell<i64>,
     /// Its share of the ring in its next life.
     pub(crate) weight: Cell<u16>,
+    /// The copies that it wants in its next life, and in this one.
+    pub(crate) copies: Cell<Replication>,
+    pub(crate) copies_wanted: Cell<Replication>,
+    /// Whether somebody wants to know if it may stop, and what it said.
+    pub(crate) may_stop: Cell<Option<Asked>>,
     /// Members it is to forget.
     pub(crate) forgets: RefCell<Vec<String>>,
     /// The weight that it is to take while it runs.
@@ -102,7 +116,10 @@ impl Host {
             up: Cell::new(false),
             lives: Cell::new(0),
             skew_ms: Cell::new(dice.of(0..100) as i64),
-            weight: Cell::new(1),
+            weight: Cell::new(plan.weight(n)),
+            copies: Cell::new(plan.copies),
+            copies_wanted: Cell::new(plan.copies),
+            may_stop: Cell::new(None),
             forgets: RefCell::default(),
             reweighs: Cell::new(None),
             leaves: Cell::new(false),
@@ -167,6 +184,8 @@ impl Host {
         config.forget_after = self.forget_after;
         config.threads = self.threads;
         config.weight = self.weight.get();
+        self.copies_wanted.set(self.copies.get());
+        config.replication = self.copies.get();
         config.hints_bytes_max = self.hints_bytes_max;
         let elapsed_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis() as u64;
         let wall_ms = (EPOCH_MS + elapsed_ms).saturating_add_signed(self.skew_ms.get());
@@ -196,6 +215,10 @@ impl Host {
                 // Refused where nobody could take over.
                 node.handles.admin(own("leave").as_bytes()).await;
             }
+            if self.may_stop.get() == Some(Asked::Open) {
+                let (_, status) = node.handles.admin(b"v1/status").await;
+                self.may_stop.set(Some(Asked::Told(status.contains("\"safe_to_stop\":true"))));
+            }
             if node.handles.departed.notified().now_or_never().is_some() {
                 node.stop().await?;
                 self.is_gone.set(true);
@@ -217,6 +240,7 @@ impl Host {
         self.forgets.take();
         self.leaves.set(false);
         self.reweighs.set(None);
+        self.may_stop.set(None);
         self.handles.take();
         self.wanted.take();
         self.shown.take();

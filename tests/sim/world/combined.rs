@@ -8,7 +8,7 @@ use super::dice::Dice;
 use super::scenario::{Fault, Plan};
 
 /// When the last trouble has begun.
-const BEGUN_MS: u64 = 16_000;
+pub(super) const BEGUN_MS: u64 = 16_000;
 /// How long a trouble lasts, most often.
 const LASTS_MS: std::ops::Range<u64> = 500..12_000;
 /// The longest pause of a node.
@@ -20,7 +20,7 @@ pub(super) const JUMP_MS: i64 = 3_600_000;
 
 impl Plan {
     /// Fills in a schedule.
-    pub(super) fn combine(&mut self, dice: &mut Dice) {
+    pub(super) fn combine(&mut self, seed: u64, dice: &mut Dice) {
         self.joiners = dice.of(0..3) as usize;
         self.tick_ms = dice.pick(&[1, 2, 5, 5, 10, 10]);
         self.pace_ms = dice.of(60..160);
@@ -46,6 +46,8 @@ impl Plan {
         for _ in 0..dice.of(2..6) {
             self.trouble(dice);
         }
+        self.change_copies(&mut Dice::new(seed, "copies"));
+        self.add_gateway(&mut Dice::new(seed, "gateways"));
         let last = self.faults.iter().map(|(at, _)| *at).max().unwrap_or_default();
         self.load_ms = last.max(BEGUN_MS) + 2_000;
         self.faults.push((self.load_ms - 1_000, Fault::Recover));

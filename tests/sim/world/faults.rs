@@ -28,6 +28,8 @@ impl Run {
             Fault::Leave(n) => self.leave(n),
             Fault::Reweigh(n, weight) => self.hosts[n].reweighs.set(Some(weight)),
             Fault::Weigh(n, weight) => self.hosts[n].weight.set(weight),
+            Fault::Copies(n, copies) => self.hosts[n].copies.set(copies),
+            Fault::Roll(copies) => self.roll(copies),
             Fault::Skew(n, ms) => self.hosts[n].skew_ms.set(ms),
             Fault::Forget => self.forget_the_gone(),
             Fault::Isolate(away) => {
@@ -71,7 +73,7 @@ impl Run {
         }
     }
 
-    fn kill(&mut self, n: usize) {
+    pub(super) fn kill(&mut self, n: usize) {
         self.load.targets.borrow_mut().retain(|target| *target != cluster::address(&self.sim, n));
         self.sim.crash(self.hosts[n].name.as_str());
         self.hosts[n].died();
@@ -121,7 +123,7 @@ impl Run {
         }
     }
 
-    fn come_back(&mut self, n: usize, fresh: bool) {
+    pub(super) fn come_back(&mut self, n: usize, fresh: bool) {
         if self.hosts[n].up.get() {
             return;
         }

@@ -5,6 +5,7 @@ pub(crate) mod checks;
 mod client;
 mod cluster;
 mod combined;
+mod copies;
 mod dice;
 mod faults;
 mod history;

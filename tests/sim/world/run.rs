@@ -10,6 +10,7 @@ use turmoil::Sim;
 
 use super::client::{Load, Worker};
 use super::cluster::{self, Host, NODES};
+use super::copies::Rolling;
 use super::dice::Dice;
 use super::faults::Cuts;
 use super::history::{Event, History, Told};
@@ -92,6 +93,7 @@ pub(super) struct Run {
     pub(super) load: Rc<Load>,
     pub(super) pace: Rc<Cell<u64>>,
     pub(super) cuts: Cuts,
+    pub(super) rolling: Option<Rolling>,
     /// Nodes that died with all they held, if that was counted.
     pub(super) losses: usize,
     /// Nodes that left in order.
@@ -153,6 +155,7 @@ impl Run {
             load,
             pace,
             cuts: Cuts::new(),
+            rolling: None,
             losses: 0,
             left: 0,
             gone: Vec::new(),
@@ -197,6 +200,7 @@ impl Run {
         match self.sim.step() {
             Ok(_) => {
                 self.let_go();
+                self.roll_on();
                 true
             }
             Err(error) => {
@@ -282,8 +286,9 @@ impl Run {
             self.note(&format!("{fault:?}"));
             self.happen(fault);
         }
+        let done = self.finish_rolling();
         self.load.stopped.set(true);
-        true
+        done
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use trellis::base::limits::{HINTS_BYTES_DEFAULT, OUTBOX_BYTES_MAX};
+use trellis::config::Replication;
 
 use super::cluster::NODES;
 use super::dice::Dice;
@@ -91,6 +92,10 @@ pub(crate) enum Fault {
     Reweigh(usize, u16),
     /// A node's weight from its next life on.
     Weigh(usize, u16),
+    /// The copies that a node wants from its next life on.
+    Copies(usize, Replication),
+    /// An operator gives all nodes another number of copies and restarts one after another, each when it says that it may stop.
+    Roll(Replication),
     /// How many milliseconds off the clock is that a node's next life starts with.
     Skew(usize, i64),
     /// An operator has those forgotten whose place somebody else has taken.
@@ -133,6 +138,10 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<(u64, Fault)>,
     /// Hosts on which nobody lives until the schedule starts somebody.
     pub(crate) joiners: usize,
+    /// Copies that nodes want at first.
+    pub(crate) copies: Replication,
+    /// A node that owns nothing at first.
+    pub(crate) gateway: Option<usize>,
     /// Bytes that outboxes take.
     pub(crate) outbox_bytes_max: usize,
     /// Bytes that the hints of a node take.
@@ -179,12 +188,17 @@ impl Plan {
                 plan.faults.push((dice.of(1_000..5_000), Fault::Slow(n, dice.of(20..600))));
             }
             Scenario::Mixed => plan.mixed(&mut dice),
-            Scenario::Combined => plan.combine(&mut dice),
+            Scenario::Combined => plan.combine(seed, &mut dice),
             Scenario::Clocks => plan.clocks(&mut dice),
         }
         plan.faults.push((plan.load_ms, Fault::Mend));
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// The share of the ring that a node begins with.
+    pub(crate) fn weight(&self, n: usize) -> u16 {
+        u16::from(self.gateway != Some(n))
     }
 
     /// Everybody starts within a few seconds and finds the others, through any seeds that connect them all.
@@ -204,6 +218,8 @@ impl Plan {
             load_at_once: false,
             faults: Vec::new(),
             joiners: 0,
+            copies: Replication::Copies(3),
+            gateway: None,
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             hints_bytes_max: HINTS_BYTES_DEFAULT,
             rounds: true,

@@ -112,6 +112,9 @@ impl Run {
 
     /// What nodes that agree on who is there hold amiss: every key is on exactly its owners, the same on each, and there is nothing else.
     fn difference(&self, keys: &[String]) -> Option<String> {
+        if let Some(wrong) = self.wrong_copies() {
+            return Some(wrong);
+        }
         let shown: Option<Vec<_>> = self.up().map(|host| Some((host.view()?, host.shown()?))).collect();
         let Some(shown) = shown else { return Some("a node does not show what it holds".to_owned()) };
         for (k, key) in keys.iter().enumerate() {

@@ -57,3 +57,35 @@ fn an_owner_that_missed_something_after_it_was_compared_is_compared_again_before
     assert_eq!(given.union(&missed), claimed);
     assert!(given != claimed && given.count() > 1, "b lacks something of it");
 }
+
+#[test]
+fn a_copy_that_is_one_too_many_goes_only_once_it_was_compared_as_such() {
+    let mut world = World::new(3);
+    ["a", "b", "c"].iter().enumerate().for_each(|(n, name)| world.start(name, n > 0));
+    world.run(21_000);
+    world.assert_settled();
+    let put = |world: &mut World, first: u32, written: u64| {
+        for partition in Partition::all() {
+            for n in [0, 2] {
+                world.nodes[n].data.entry(partition).or_default().insert((written, first + u32::from(partition.0)));
+            }
+        }
+    };
+    // Something old that the second lacked is brought there by the third.
+    let old = world.now - 10_000;
+    put(&mut world, 10_000, old);
+    let b = world.at("c").view.find(&id("b")).unwrap().0;
+    world.nodes[2].planner.diverged(b, &PartitionSet::FULL);
+    world.run(1_000);
+    // Something that two of three acknowledge, while nothing passes to the second.
+    world.cut.extend([("a", "b"), ("b", "c")]);
+    let now = world.now;
+    put(&mut world, 20_000, now);
+    ["a", "b", "c"].iter().for_each(|name| world.change(name, |member| member.replication = 2));
+    world.run(6_000);
+    let elsewhere = world.at("a").view.owned().intersection(&world.at("b").view.owned());
+    assert!(elsewhere.count() > 200 && elsewhere.is_subset(&world.at("c").planner.held()), "it may be needed");
+    world.cut.clear();
+    world.run(6_000);
+    assert_eq!(world.at("c").planner.held(), world.at("c").view.owned());
+}
