@@ -11,12 +11,15 @@ pub enum Stays {
     /// Nobody else has a share of the ring, and what this node holds would go with it.
     #[error("no other member takes a share, so all data would be lost; stop the node if that is meant")]
     Last,
+    /// The same of one that only gives its share up.
+    #[error("no other member takes a share, so nobody would own any key")]
+    Sole,
     /// Somebody has, but nobody is there.
-    #[error("no other member that takes a share is alive; leave when one is, or stop the node")]
+    #[error("no other member that takes a share is alive; try again when one is, or stop the node")]
     Alone,
     /// One that has a share is away. With this node out of the ring as well, keys of both may have no majority, and that one could claim nothing.
     #[error(
-        "`{0}` is not alive: without it and this node keys may have no majority; leave when it is back, or forget it"
+        "`{0}` is not alive: without it and this node keys may have no majority; try again when it is back, or forget it"
     )]
     Away(NodeId),
 }
@@ -43,6 +46,14 @@ pub fn may_leave(view: &View, membership: &Membership, me: &NodeId) -> Result<()
         Some((_, peer)) => Err(Stays::Away(peer.member.id.clone())),
         None => Ok(()),
     }
+}
+
+/// Whether `me` may give up its share and stay as a gateway: all that it holds moves away, as from one that leaves.
+///
+/// # Errors
+/// [`Stays`] says why not.
+pub fn may_give_up_share(view: &View, membership: &Membership, me: &NodeId) -> Result<(), Stays> {
+    may_leave(view, membership, me).map_err(|stays| if stays == Stays::Last { Stays::Sole } else { stays })
 }
 
 /// Whether somebody stays who takes over what `me` holds. Of members that all leave at once one must stay, the same for everybody: the first by
@@ -84,13 +95,18 @@ mod tests {
         membership
     }
 
-    /// Whether `me` may leave, as it sees the others, of which those named are alive.
-    fn may(me: &str, members: &[(&str, u16)], alive: &[&str]) -> Result<(), Stays> {
+    /// What `me` sees, of the others that those named are alive.
+    fn seen_by(me: &str, members: &[(&str, u16)], alive: &[&str]) -> (Membership, View) {
         let membership = membership(members, &[]);
         let sighting =
             Sighting { liveness: Liveness::Alive, incarnation: 10, address: "10.0.0.1:5000".parse().unwrap() };
         let seen: BTreeMap<NodeId, Sighting> = alive.iter().map(|name| (id(name), sighting)).collect();
         let view = Cartographer::new(id(me)).draw(&membership, Arc::new(Ring::build(&membership)), &seen);
+        (membership, view)
+    }
+
+    fn may(me: &str, members: &[(&str, u16)], alive: &[&str]) -> Result<(), Stays> {
+        let (membership, view) = seen_by(me, members, alive);
         may_leave(&view, &membership, &id(me))
     }
 
@@ -103,6 +119,18 @@ mod tests {
         assert_eq!(may("a", &[("a", 1), ("b", 1), ("c", 1)], &["b"]), Err(Stays::Away(id("c"))));
         assert_eq!(may("a", &[("a", 1), ("b", 1), ("gateway", 0)], &["b"]), Ok(()));
         assert_eq!(may("gateway", &[("a", 1), ("gateway", 0)], &[]), Ok(()), "it has nothing to hand over");
+    }
+
+    #[test]
+    fn a_member_gives_its_share_up_only_where_another_alive_takes_it() {
+        let give_up = |members: &[(&str, u16)], alive: &[&str]| {
+            let (membership, view) = seen_by("a", members, alive);
+            may_give_up_share(&view, &membership, &id("a"))
+        };
+        assert_eq!(give_up(&[("a", 1)], &[]), Err(Stays::Sole));
+        assert_eq!(give_up(&[("a", 1), ("gateway", 0)], &["gateway"]), Err(Stays::Sole));
+        assert_eq!(give_up(&[("a", 1), ("b", 1)], &[]), Err(Stays::Alone));
+        assert_eq!(give_up(&[("a", 1), ("b", 1)], &["b"]), Ok(()));
     }
 
     #[test]

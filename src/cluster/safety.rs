@@ -27,6 +27,9 @@ pub fn not_safe_to_stop(view: &View, own: Own) -> Option<String> {
         let because = if away.is_empty() { String::new() } else { format!(", not alive: {}", away.join(", ")) };
         return Some(format!("{lacking} partitions have fewer copies than they should{because}"));
     }
+    if view.ring.copies() == 0 {
+        return Some("no member takes a share, so nobody would take over".into());
+    }
     let alone = Partition::all().filter(|p| view.route(*p).owners[..] == [view.me]).count();
     if alone > 0 {
         return Some(format!("{alone} partitions have their only copy here"));
@@ -97,5 +100,12 @@ mod tests {
         let seen = BTreeMap::from([(id("b"), sighting)]);
         let view = Cartographer::new(id("a")).draw(&membership, Arc::new(Ring::build(&membership)), &seen);
         assert_eq!(not_safe_to_stop(&view, Own::default()), None);
+        for name in ["a", "b"] {
+            let member = membership.member(&id(name)).unwrap().clone();
+            membership.join(Member { weight: 0, ..member }).unwrap();
+        }
+        let view = Cartographer::new(id("a")).draw(&membership, Arc::new(Ring::build(&membership)), &seen);
+        let why = not_safe_to_stop(&view, Own::default());
+        assert_eq!(why.as_deref(), Some("no member takes a share, so nobody would take over"));
     }
 }

@@ -94,10 +94,13 @@ impl Required {
 }
 
 impl Route {
-    /// What a write needs: the level's number among the owners and, while ownership moves, among the holders as well.
+    /// What a write needs: the level's number among the owners and, while ownership moves, among the holders as well. Where no member takes a
+    /// share, those who hold are all there is.
     pub fn write(&self, level: Level) -> Required {
         let mut sets = SmallVec::new();
-        sets.push((self.owners.clone(), level.required(self.owners.len())));
+        if !self.owners.is_empty() || self.holders.is_empty() {
+            sets.push((self.owners.clone(), level.required(self.owners.len())));
+        }
         if !self.holders.is_empty() && self.holders != self.owners {
             sets.push((self.holders.clone(), level.required(self.holders.len())));
         }

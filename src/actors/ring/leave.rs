@@ -10,7 +10,7 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 
 use super::{PULLS_MAX, RingActor, exchange};
-use crate::cluster::leave::{has_heir, may_leave};
+use crate::cluster::leave::{has_heir, may_give_up_share, may_leave};
 use crate::cluster::membership::{Member, MemberState};
 use crate::cluster::plan::Share;
 use crate::config::{ConfigError, TOKENS_PER_MEMBER_MAX};
@@ -101,6 +101,9 @@ impl Handler<Reshare> for RingActor {
         share.apply(&mut me);
         if u64::from(me.vnodes) * u64::from(me.weight) > TOKENS_PER_MEMBER_MAX {
             return Err(ConfigError::TooManyTokens { vnodes: me.vnodes, weight: me.weight }.to_string());
+        }
+        if me.weight == 0 && self.config.me.weight > 0 {
+            may_give_up_share(&self.view.load(), &self.membership, &me.id).map_err(|stays| stays.to_string())?;
         }
         let changed = self.membership.join(me.clone()).map_err(|refused| refused.to_string())?;
         self.config.me = me;

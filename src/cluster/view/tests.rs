@@ -103,6 +103,24 @@ fn while_ownership_moves_writes_need_both_sets_and_reads_those_who_hold() {
 }
 
 #[test]
+fn where_nobody_takes_a_share_those_who_hold_are_all_there_is() {
+    let mut membership = membership(&[seen("a", Alive, PartitionSet::FULL), seen("b", Alive, PartitionSet::EMPTY)], 3);
+    for name in ["a", "b"] {
+        let member = membership.member(&id(name)).unwrap().clone();
+        membership.join(Member { weight: 0, ..member }).unwrap();
+    }
+    let ring = Arc::new(Ring::build(&membership));
+    let view = Cartographer::new(id("b")).draw(&membership, ring, &sightings(&[seen("a", Alive, PartitionSet::FULL)]));
+    let route = view.route(FIRST);
+    assert_eq!((route.owners.len(), names(&view, &route.serving)), (0, vec!["a".to_owned()]));
+    for required in [route.write(Level::Quorum), route.read(Level::Quorum)] {
+        assert_eq!(required.sets.iter().map(|(of, n)| (of.len(), *n)).collect::<Vec<_>>(), [(1, 1)]);
+    }
+    let nobody = Route::default();
+    assert_eq!(nobody.write(Level::One).sets[0].1, 1, "of none: it can't be met");
+}
+
+#[test]
 fn a_member_whose_address_was_taken_over_holds_nothing() {
     let all = PartitionSet::FULL;
     let mut membership = membership(&[seen("a", Down, all), seen("b", Alive, all), seen("me", Alive, all)], 3);
