@@ -41,6 +41,8 @@ struct Parcel {
 
 struct World {
     now: u64,
+    /// What each store may take; 0 is no limit.
+    budget: usize,
     replicas: Vec<Replica>,
     under_way: Vec<Parcel>,
     /// Every write there was, for late doubles.
@@ -55,12 +57,15 @@ fn partition() -> Partition {
     Partition::of(KEYS[0].as_bytes())
 }
 
-fn store(origin: u32) -> Store {
+/// Bytes of a value, in stores that have room for two or three.
+const LARGE: usize = 16 << 10;
+
+fn store(origin: u32, budget: usize) -> Store {
     let config = StoreConfig {
         shard: 0,
         shards: 1,
-        memory_bytes_max: 0,
-        evict: false,
+        memory_bytes_max: budget,
+        evict: budget > 0,
         value_bytes_max: 1 << 20,
         hash_seed: u64::from(origin),
     };
@@ -70,17 +75,19 @@ fn store(origin: u32) -> Store {
 }
 
 impl World {
-    fn new() -> Self {
-        let replica = |n| Replica { store: store(n), level: [true; REPLICAS] };
+    fn new(evicts: bool) -> Self {
+        let budget = if evicts { store(1, 0).memory_bytes() + 3 * LARGE } else { 0 };
+        let replica = |n| Replica { store: store(n, budget), level: [true; REPLICAS] };
         let replicas = (1..=REPLICAS as u32).map(replica).collect();
-        Self { now: T0, replicas, under_way: Vec::new(), past: Vec::new(), away: None, truth: BTreeMap::new() }
+        Self { now: T0, budget, replicas, under_way: Vec::new(), past: Vec::new(), away: None, truth: BTreeMap::new() }
     }
 
     fn write(&mut self, by: usize, key: &'static str, act: Act) {
         if self.away == Some(by) {
             return;
         }
-        let value = format!("{}", self.past.len()).into();
+        let width = if self.budget > 0 { LARGE } else { 0 };
+        let value = format!("{:width$}", self.past.len()).into();
         let op = Op { key: key.into(), act, value };
         let mut written = None;
         let mut note = |_: &[u8], entry: trellis::base::entry::EntryRef<'_>| written = Some(entry.to_entry());
@@ -142,7 +149,7 @@ impl World {
     /// The process ends and another begins: its memory is gone, and so is what it had under way. The set of replicas is another one now.
     fn restart(&mut self, n: usize) {
         self.under_way.retain(|parcel| parcel.from != n && parcel.to != n);
-        self.replicas[n].store = store(self.past.len() as u32 + 100 + n as u32);
+        self.replicas[n].store = store(self.past.len() as u32 + 100 + n as u32, self.budget);
         self.replicas.iter_mut().for_each(|replica| replica.level = [false; REPLICAS]);
         // It counts for nothing until it has compared itself.
         for other in (0..REPLICAS).filter(|other| *other != n) {
@@ -178,15 +185,18 @@ impl World {
         found
     }
 
-    /// What a session of `actors::sync` does.
-    fn compare(&mut self, me: usize, peer: usize) {
+    /// What a session of `actors::sync` does. How many entries it brought.
+    fn compare(&mut self, me: usize, peer: usize) -> usize {
         if [Some(me), Some(peer)].contains(&self.away) {
-            return;
+            return 0;
         }
+        let mut brought = 0;
+        let evicted = [me, peer].map(|n| self.replicas[n].store.evicted(partition()));
         let standing = Standing {
             ours: self.replicas[me].store.settled(partition()),
             theirs: self.replicas[peer].store.settled(partition()),
-            evicts: false,
+            evicts: self.budget > 0,
+            evicted: evicted.into(),
         };
         if standing.theirs > standing.ours {
             self.replicas[me].store.guard(partition(), standing.theirs);
@@ -195,6 +205,7 @@ impl World {
             match standing.difference(ours, theirs) {
                 Difference::Wanted => {
                     let Some(entry) = self.replicas[peer].store.peek_owned(&key) else { continue };
+                    brought += 1;
                     let store = &mut self.replicas[me].store;
                     if standing.vouched(entry.version) {
                         store.restore(&key, &entry, self.now);
@@ -204,6 +215,7 @@ impl World {
                 }
                 Difference::Offered => {
                     let Some(entry) = self.replicas[me].store.peek_owned(&key) else { continue };
+                    brought += 1;
                     self.replicas[peer].store.apply(&key, &entry, self.now);
                 }
                 Difference::Dead => self.replicas[me].store.outlive(&key, ours.unwrap_or_default()),
@@ -214,6 +226,45 @@ impl World {
             self.replicas[me].store.settle(partition(), standing.theirs, self.now);
         }
         self.replicas[me].level[peer] = true;
+        brought
+    }
+
+    /// Everybody compares itself with everybody. How many entries were brought.
+    fn compare_all(&mut self) -> usize {
+        [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)].map(|(me, peer)| self.compare(me, peer)).iter().sum()
+    }
+
+    fn happen(&mut self, event: Event) {
+        let set = |expiry| Act::Set { expiry, when: When::Always, answer: SetAnswer::Done, flags: 0 };
+        match event {
+            Event::Set(by, key) => self.write(by, KEYS[key], set(Expiry::Clear)),
+            Event::SetFor(by, key, ms) => self.write(by, KEYS[key], set(Expiry::Until(Deadline::In(ms)))),
+            Event::Delete(by, key) => self.write(by, KEYS[key], Act::Delete),
+            Event::Deliver(n) => self.deliver(n),
+            Event::Lose(n) => self.lose(n),
+            Event::Double(n, to) => self.double(n, to),
+            Event::Compare(me, peer) if me != peer => {
+                self.compare(me, peer);
+            }
+            Event::Compare(..) => {}
+            Event::Settle(hear) => self.settle(hear),
+            Event::Restart(n) if self.is_dispensable(n) => self.restart(n),
+            Event::Leave(n) if self.is_dispensable(n) => self.leave(n),
+            Event::Restart(_) | Event::Leave(_) => {}
+            Event::ComeBack => self.come_back(),
+            Event::Turn(n) => {
+                self.replicas[n].store.turn(self.now);
+            }
+            Event::Pass(ms) => self.now += ms,
+        }
+    }
+
+    /// Everybody is back, and all that was under way has arrived.
+    fn quiet_down(&mut self) {
+        self.come_back();
+        while !self.under_way.is_empty() {
+            self.deliver(0);
+        }
     }
 
     /// A round: nothing under way, everybody compared with everybody. Of the replicas that `hear` of it each takes it over.
@@ -283,39 +334,10 @@ proptest! {
     fn replicas_that_forget_what_is_settled_end_with_the_last_write_of_each_key(
         events in prop::collection::vec(event(), 1..80),
     ) {
-        let mut world = World::new();
-        for event in events {
-            let set = |expiry| Act::Set { expiry, when: When::Always, answer: SetAnswer::Done, flags: 0 };
-            match event {
-                Event::Set(by, key) => world.write(by, KEYS[key], set(Expiry::Clear)),
-                Event::SetFor(by, key, ms) => world.write(by, KEYS[key], set(Expiry::Until(Deadline::In(ms)))),
-                Event::Delete(by, key) => world.write(by, KEYS[key], Act::Delete),
-                Event::Deliver(n) => world.deliver(n),
-                Event::Lose(n) => world.lose(n),
-                Event::Double(n, to) => world.double(n, to),
-                Event::Compare(me, peer) if me != peer => world.compare(me, peer),
-                Event::Compare(..) => {}
-                Event::Settle(hear) => world.settle(hear),
-                Event::Restart(n) if world.is_dispensable(n) => world.restart(n),
-                Event::Leave(n) if world.is_dispensable(n) => world.leave(n),
-                Event::Restart(_) | Event::Leave(_) => {}
-                Event::ComeBack => world.come_back(),
-                Event::Turn(n) => {
-                    let now = world.now;
-                    world.replicas[n].store.turn(now);
-                }
-                Event::Pass(ms) => world.now += ms,
-            }
-        }
-        world.come_back();
-        while !world.under_way.is_empty() {
-            world.deliver(0);
-        }
-        for _ in 0..3 {
-            for (me, peer) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
-                world.compare(me, peer);
-            }
-        }
+        let mut world = World::new(false);
+        events.into_iter().for_each(|event| world.happen(event));
+        world.quiet_down();
+        (0..3).for_each(|_| { world.compare_all(); });
         let is_live = |entry: &Entry| matches!(&entry.body, Body::Live { deadline, .. } if deadline.is_none_or(|at| at > world.now));
         let truth: BTreeMap<_, _> = world.truth.iter().filter(|(_, e)| is_live(e)).map(|(k, e)| (*k, e.clone())).collect();
         for n in 0..REPLICAS {
@@ -328,6 +350,25 @@ proptest! {
             replica.store.turn(world.now);
             replica.store.turn(world.now + 1_000);
             prop_assert_eq!(replica.store.tombstones(), 0);
+        }
+    }
+
+    /// What a full cache may do is miss.
+    #[test]
+    fn caches_that_evict_come_to_rest_and_show_nothing_old_or_deleted(
+        events in prop::collection::vec(event(), 1..80),
+    ) {
+        let mut world = World::new(true);
+        events.into_iter().for_each(|event| world.happen(event));
+        world.quiet_down();
+        let rounds = (0..10).find(|_| world.compare_all() == 0);
+        prop_assert!(rounds.is_some(), "they bring and evict the same for ever");
+        for (key, newest) in &world.truth {
+            let shown: Vec<_> = (0..REPLICAS).filter_map(|n| world.shown(n).remove(key)).collect();
+            prop_assert!(newest.body != Body::Tombstone || shown.is_empty(), "{} is back", key);
+            // Where the newest is still, nothing older is.
+            let newest = shown.iter().any(|entry| entry.version == newest.version).then_some(newest.version);
+            prop_assert!(shown.iter().all(|entry| newest.is_none_or(|newest| entry.version == newest)), "{}", key);
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Standing {
     pub theirs: Version,
     /// Whether this node drops keys for want of memory: then what is missing of what is settled is not missed.
     pub evicts: bool,
+    /// Up to where what is missing here, and what is missing there, may have been evicted though it is not settled.
+    pub evicted: (Version, Version),
 }
 
 impl Standing {
@@ -75,11 +77,13 @@ impl Standing {
     pub fn difference(&self, ours: Option<Version>, theirs: Option<Version>) -> Difference {
         match (ours, theirs) {
             (Some(ours), Some(theirs)) if ours > theirs => Difference::Offered,
+            (Some(ours), None) if ours > self.theirs && ours <= self.evicted.1 => Difference::Left,
             (Some(ours), None) if ours > self.theirs => Difference::Offered,
             // They have all there was. So have we, if we are settled as far: they have evicted it.
             (Some(_), None) if self.ours < self.theirs => Difference::Dead,
             (Some(_), None) => Difference::Left,
             (None, Some(theirs)) if theirs <= self.ours && (self.theirs < self.ours || self.evicts) => Difference::Left,
+            (None, Some(theirs)) if theirs <= self.evicted.0 => Difference::Left,
             (_, Some(_)) => Difference::Wanted,
             (None, None) => Difference::Left,
         }
@@ -161,10 +165,30 @@ mod tests {
             (9, 9, true, None, at(5), Left),
             (9, 9, true, None, at(10), Wanted),
         ] {
-            let standing = Standing { ours: settled(settled_here), theirs: settled(settled_there), evicts };
+            let evicted = (Version::ZERO, Version::ZERO);
+            let standing = Standing { ours: settled(settled_here), theirs: settled(settled_there), evicts, evicted };
             let found = standing.difference(ours, theirs);
             assert_eq!(found, follows, "{standing:?} {ours:?} {theirs:?}");
         }
+    }
+
+    #[test]
+    fn what_may_have_been_evicted_is_not_missed() {
+        use Difference::{Dead, Left, Offered, Wanted};
+        let [three, six] = [3, 6].map(|time| Version { time, origin: 1 });
+        let standing = Standing { ours: three, theirs: three, evicts: true, evicted: (six, Version::ZERO) };
+        assert_eq!(standing.difference(None, at(6)), Left);
+        assert_eq!(standing.difference(None, at(7)), Wanted);
+        assert_eq!(standing.difference(at(6), None), Offered, "nothing was evicted there");
+        let standing = Standing { evicted: (Version::ZERO, six), ..standing };
+        assert_eq!(standing.difference(at(6), None), Left);
+        assert_eq!(standing.difference(at(7), None), Offered);
+        assert_eq!(standing.difference(None, at(6)), Wanted);
+        // What is on both sides is made equal, and what is dead dropped, all the same.
+        let standing = Standing { evicted: (six, six), ..standing };
+        assert_eq!(standing.difference(at(4), at(5)), Wanted);
+        assert_eq!(standing.difference(at(5), at(4)), Offered);
+        assert_eq!(Standing { theirs: six, ..standing }.difference(at(5), None), Dead);
     }
 
     #[test]

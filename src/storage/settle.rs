@@ -65,6 +65,12 @@ impl Store {
         self.table(partition).settled.up_to
     }
 
+    /// Up to where what is missing may have been evicted; [`Version::ZERO`] if that is no further than it is settled, where it is not missed anyway.
+    pub fn evicted(&self, partition: Partition) -> Version {
+        let settled = self.table(partition).settled;
+        if settled.evicted > settled.up_to { settled.evicted } else { Version::ZERO }
+    }
+
     /// Whether a partition was written to since it was settled.
     pub fn is_unsettled(&self, partition: Partition) -> bool {
         let settled = self.table(partition).settled;

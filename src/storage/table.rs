@@ -38,8 +38,10 @@ pub(super) struct Table {
 pub(super) struct Settled {
     /// Every replica has all that was written up to here. What is dead up to here need not be remembered.
     pub(super) up_to: Version,
-    /// What is not here up to here is dead, and refused when it comes late: `up_to`, or what it is about to become.
+    /// What is not here up to here is dead or was evicted, and refused when it comes late: `up_to`, or what it is about to become, or `evicted`.
     pub(super) guard: Version,
+    /// The newest version that was evicted. What is not here up to here may have been.
+    pub(super) evicted: Version,
     /// The newest that was ever written here.
     pub(super) newest: Version,
     /// Tombstones up to `up_to` wait to be dropped.
@@ -227,8 +229,11 @@ impl Table {
     pub(super) fn evict(&mut self, (segment, place): (usize, usize), tally: &mut Tally, gone: impl FnOnce(&[u8])) {
         let evicted = self.change(segment, tally, |s| s.remove(place));
         if let Some(packed) = evicted {
+            let version = packed.get().version();
             gone(packed.get().key());
             self.forget_in_digest(packed.get());
+            self.settled.evicted = self.settled.evicted.max(version);
+            self.settled.guard = self.settled.guard.max(version);
         }
     }
 

@@ -15,7 +15,7 @@ from cluster import Node
 from resp import Connection, command
 from stage import mib, say
 
-PREFACE = b"\xf5TRL\x02"
+PREFACE = b"\xf5TRL\x04"
 HELLO = b"\x00\x07trellis\x00"
 
 

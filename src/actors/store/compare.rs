@@ -20,7 +20,8 @@ impl Handler<Digests> for StoreActor {
         let digest = |p: Partition| {
             let is_quiet = asked.recent && !self.core.is_unsettled(p);
             let digest = if is_quiet { 0 } else { self.core.partition_digest(p).sum };
-            (p, PartitionDigest { digest, floor: self.core.floor(p), settled: self.core.settled(p) })
+            let (floor, settled, evicted) = (self.core.floor(p), self.core.settled(p), self.core.evicted(p));
+            (p, PartitionDigest { digest, floor, settled, evicted })
         };
         MessageResult(partitions.into_iter().map(digest).collect())
     }

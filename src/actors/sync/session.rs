@@ -195,7 +195,12 @@ impl Session {
 
     async fn compare(&self, Pair { partition, ours, theirs }: Pair) -> Result<Compared, Ended> {
         let store = self.local.store_of(partition);
-        let standing = Standing { ours: ours.settled, theirs: theirs.settled, evicts: self.evicts };
+        let standing = Standing {
+            ours: ours.settled,
+            theirs: theirs.settled,
+            evicts: self.evicts,
+            evicted: (ours.evicted, theirs.evicted),
+        };
         let takes_over = theirs.settled > ours.settled;
         if takes_over {
             store.send(store::Guard(partition, theirs.settled)).await?;

@@ -30,7 +30,7 @@ use crate::base::reply::{ReplyKind, Wire};
 /// First bytes of a native connection; the first of them starts no RESP command, the last is the protocol version.
 pub const PREFACE: [u8; 5] = [0xF5, b'T', b'R', b'L', VERSION];
 /// Raised whenever a frame changes other than by appending a variant.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// How the reason of a `Refused` begins when the names of the clusters differ. For people.
 pub const OTHER_CLUSTER: &str = "another cluster name";

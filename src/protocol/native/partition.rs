@@ -27,6 +27,8 @@ pub struct PartitionDigest {
     pub floor: Version,
     /// Everything up to here is here, and dead if it is not.
     pub settled: Version,
+    /// What is not here up to here may have been evicted. Not compared: each replica evicts what it will.
+    pub evicted: Version,
 }
 
 /// Bytes of a sum of something, or of the print of an entry, as replicas tell each other.
@@ -40,7 +42,8 @@ pub fn shortened(hash: u64) -> [u8; SUM_BYTES] {
 /// One sum for each `width` partitions of these, in order; the last may have fewer. Equal, it says that all of their digests are.
 pub fn roots(digests: &[(u16, PartitionDigest)], width: usize, salt: u32) -> Vec<u8> {
     let root = |group: &[(u16, PartitionDigest)]| {
-        let bytes = super::encode_payload(&group);
+        let compared = |(at, digest): &(u16, PartitionDigest)| (*at, digest.digest, digest.floor, digest.settled);
+        let bytes = super::encode_payload(&group.iter().map(compared).collect::<Vec<_>>());
         shortened(xxh3_64_with_seed(&bytes, u64::from(salt)))
     };
     digests.chunks(width.max(1)).flat_map(root).collect()
@@ -133,12 +136,14 @@ mod tests {
 
     #[test]
     fn roots_tell_which_groups_of_partitions_differ() {
-        let digest = |digest| PartitionDigest { digest, floor: Version::ZERO, settled: Version::ZERO };
+        let zero = Version::ZERO;
+        let digest = |digest| PartitionDigest { digest, floor: zero, settled: zero, evicted: zero };
         let ours: Vec<_> = (0..10).map(|n| (n, digest(u64::from(n)))).collect();
         let mut theirs = ours.clone();
         assert_eq!(apart(&roots(&ours, 4, 1), &roots(&theirs, 4, 1)), (3, vec![]));
         theirs[9].1.digest = 0;
         assert_eq!(apart(&roots(&ours, 4, 1), &roots(&theirs, 4, 1)), (3, vec![2]));
+        theirs[0].1.evicted.time = 1;
         theirs[4].1.settled.time = 1;
         assert_eq!(apart(&roots(&ours, 4, 1), &roots(&theirs, 4, 1)), (3, vec![1, 2]));
         theirs[0].0 = 11;

@@ -178,6 +178,32 @@ fn a_partition_of_many_keys_gives_as_it_has() {
 }
 
 #[test]
+fn what_comes_late_and_may_have_been_evicted_is_refused() {
+    let entry = |time: u64| Entry {
+        version: Version { time: (T0 << 16) + time, origin: 1 },
+        body: Body::Live { value: vec![b'v'; 100].into(), deadline: None, marks: Marks::default() },
+    };
+    let mut full = store_of(2, 0, true);
+    (0..1_000u64).for_each(|n| {
+        full.apply(tagged(n as usize).as_bytes(), &entry(n + 10), T0);
+    });
+    let mut store = store_of(2, full.memory_bytes(), true);
+    (0..2_000u64).for_each(|n| {
+        store.apply(tagged(n as usize).as_bytes(), &entry(n + 10), T0);
+    });
+    let partition = Partition::of(tagged(0).as_bytes());
+    let evicted = store.evicted(partition);
+    assert!(evicted > entry(500).version && evicted < entry(1_500).version, "{evicted:?}");
+    let gone = (0..2_000).map(tagged).find(|key| store.peek(key.as_bytes()).is_none()).unwrap();
+    assert_eq!(store.apply(gone.as_bytes(), &entry(9), T0), Applied::Stale(evicted));
+    assert_eq!(store.apply(b"elsewhere", &entry(9), T0), Applied::Newer, "nothing was evicted there");
+    assert_eq!(store.apply(gone.as_bytes(), &entry(3_000), T0), Applied::Newer);
+    // What has settled is not missed anyway.
+    store.settle(partition, entry(3_000).version, T0);
+    assert_eq!(store.evicted(partition), Version::ZERO);
+}
+
+#[test]
 fn the_same_seed_evicts_the_same() {
     let left = || {
         let (mut cache, mut draws) = (Cache::new(300, spread), Draws(3));

@@ -50,12 +50,12 @@ pub(super) fn asks_of_repair() -> Vec<Pin> {
 }
 
 pub(super) fn answers_of_repair() -> Vec<Pin> {
-    let digest = PartitionDigest { digest: 255, floor: VERSION_OF_7, settled: Version::ZERO };
+    let digest = PartitionDigest { digest: 255, floor: VERSION_OF_7, settled: Version::ZERO, evicted: VERSION_OF_7 };
     vec![
         answer(
             "Answer::Digests",
             Answer::Digests(vec![Some(digest), None]),
-            "0e 00 00 00 08 01 07 02 01 ff 01 80 80 1c 09 00 00 00",
+            "12 00 00 00 08 01 07 02 01 ff 01 80 80 1c 09 00 00 80 80 1c 09 00",
         ),
         answer("Answer::Apart", Answer::Apart { compared: 64, apart: vec![0, 9] }, "07 00 00 00 08 01 08 40 02 00 09"),
         answer(
