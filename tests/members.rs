@@ -3,8 +3,11 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod running;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use running::cli::{cli, cli_with, expect, shown};
-use running::{Node, until};
+use running::{Node, program, until};
 use serde_json::Value as Json;
 
 #[test]
@@ -40,6 +43,51 @@ fn a_member_leaves_with_its_data_handed_over_and_joins_anew() {
     let again = Node::start(&["0", &at[0], "--node-id", &ids[2]]);
     until("it joined anew", || (again.http("GET", "/health/ready").0 == 200).then_some(()));
     expect(&cli(&again.main, "get key:7 --consistency all"), 0, "value:7", "");
+}
+
+#[test]
+fn a_leave_that_waits_says_for_whom_and_can_be_taken_back() {
+    let options = ["--heartbeat-interval", "100", "--failure-timeout", "1000", "--replication-factor", "2"];
+    let nodes = Node::cluster_with(3, &options);
+    let ids: Vec<String> =
+        nodes.iter().map(|node| node.json("/v1/status")["node_id"].as_str().expect("text").to_owned()).collect();
+    for n in 0..50 {
+        expect(&cli(&nodes[n % 3].main, &format!("put key:{n} value:{n}")), 0, "OK\n", "");
+    }
+    // One of two that are to take over stands still, and nobody has noticed.
+    nodes[1].signal("STOP");
+    let mut command = program(assert_cmd::cargo::cargo_bin!("trellis-cli"));
+    command.args([&nodes[0].main, "leave", &ids[2]]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut leave = command.spawn().expect("it can be started");
+    let mut said = BufReader::new(leave.stderr.take().expect("piped"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("text");
+    let of = |node: &Node, id: &str| {
+        let members = node.json("/v1/members");
+        members["members"].as_array().expect("a list").iter().find(|m| m["id"] == id).cloned().expect("a member")
+    };
+    let leaver = of(&nodes[0], &ids[2]);
+    let waits_for = &leaver["waits_for"][0];
+    assert_eq!((&leaver["leaving"], &waits_for["id"]), (&true.into(), &ids[1].clone().into()), "{leaver}");
+    let expected = format!("{} ({} partitions)", waits_for["id"], waits_for["partitions"]);
+    assert!(line.contains(&expected) && line.contains("--cancel"), "{line}");
+
+    expect(&cli(&nodes[0].main, &format!("leave {} --cancel", ids[2])), 0, "stays\n", "");
+    assert_eq!(leave.wait().expect("it ends").code(), Some(1));
+    line.clear();
+    said.read_line(&mut line).expect("text");
+    assert_eq!(line, format!("`{}` stays a member: see its log\n", ids[2]));
+    nodes[1].signal("CONT");
+    until("all have their shares again", || {
+        let all = ids.iter().map(|id| of(&nodes[0], id));
+        let rests = |m: Json| m["leaving"] == false && m["state"] == "alive" && m["partitions"] == m["holds"];
+        all.into_iter().all(rests).then_some(())
+    });
+    for n in 0..50 {
+        expect(&cli(&nodes[n % 3].main, &format!("get key:{n} --consistency all")), 0, &format!("value:{n}"), "");
+    }
+    // Nothing to take back.
+    expect(&cli(&nodes[2].main, "leave --cancel"), 0, "stays\n", "");
 }
 
 #[test]

@@ -293,7 +293,7 @@ fn health_and_status_say_all_that_is_promised() {
     assert!(entropy.contains_key("last_round_ms") && entropy["divergent_keys"].is_u64(), "{status}");
     let expected = serde_json::json!([{
         "id": "a", "address": node.main, "admin": node.admin, "state": "alive", "leaving": false, "zone": "z", "weight": 2,
-        "partitions": 1024, "holds": 1024,
+        "partitions": 1024, "holds": 1024, "waits_for": [],
     }]);
     assert_eq!(status["members"], expected);
     assert_eq!(node.json("/v1/members"), serde_json::json!({ "members": expected }));
@@ -316,6 +316,7 @@ fn unknown_pages_and_actions_are_json_errors() {
         ("GET", "/v1/members/nobody/forget", 405),
         ("POST", "/v1/members/nobody/forget", 404),
         ("POST", "/v1/members/nobody/leave", 404),
+        ("POST", "/v1/members/nobody/stay", 404),
         ("POST", "/v1/members/nobody/share?weight=2", 404),
         ("GET", "/v1/plan/leave/nobody", 404),
         ("GET", "/v1/plan/join?weight=heavy", 400),

@@ -14,7 +14,7 @@ use super::handles::Handles;
 use super::plan;
 use super::replication::{CallPeer, LinkError};
 use super::report;
-use super::ring::{Forget, Leave, Reshare};
+use super::ring::{Forget, Leave, Reshare, Stay};
 use super::views::error;
 
 /// Carries out `path`, such as `v1/members/ID/leave`.
@@ -34,7 +34,7 @@ pub(super) async fn change(handles: &Handles, path: &str) -> (u16, Value) {
     }
     let (name, query) = path.split_once('?').unwrap_or((path, ""));
     let parts: Vec<&str> = name.split('/').collect();
-    let ["v1", "members", id, action @ ("forget" | "leave" | "share")] = parts[..] else {
+    let ["v1", "members", id, action @ ("forget" | "leave" | "stay" | "share")] = parts[..] else {
         return (404, error("not_found", "no such action"));
     };
     let Ok(id) = id.parse::<NodeId>() else { return (400, error("bad_request", "not a node id")) };
@@ -43,6 +43,7 @@ pub(super) async fn change(handles: &Handles, path: &str) -> (u16, Value) {
     match action {
         "forget" => forget(handles, id).await,
         "share" if ix == view.me => reshare(handles, query).await,
+        "stay" if ix == view.me => stay(handles).await,
         _ if ix == view.me => leave(handles).await,
         _ if peer.liveness == Liveness::Down => {
             (409, error("conflict", &format!("`{id}` is down: `forget` takes it out of the ring")))
@@ -63,6 +64,15 @@ async fn forget(handles: &Handles, id: NodeId) -> (u16, Value) {
 async fn leave(handles: &Handles) -> (u16, Value) {
     match report::ask(std::slice::from_ref(&handles.ring), || Leave).await.pop() {
         Some(Ok(())) => (202, json!({ "leaving": true })),
+        Some(Err(reason)) => (409, error("conflict", &reason)),
+        None => ring_silent(),
+    }
+}
+
+/// This node takes back that it leaves.
+async fn stay(handles: &Handles) -> (u16, Value) {
+    match report::ask(std::slice::from_ref(&handles.ring), || Stay).await.pop() {
+        Some(Ok(())) => (200, json!({ "leaving": false })),
         Some(Err(reason)) => (409, error("conflict", &reason)),
         None => ring_silent(),
     }

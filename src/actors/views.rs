@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::base::slot::{Partition, Slot};
+use crate::cluster::leave::waits_for;
 use crate::cluster::membership::MemberState;
-use crate::cluster::view::{Liveness, Peer, View};
+use crate::cluster::view::{Liveness, Peer, PeerIx, View};
 
 use super::changes;
 use super::handles::Handles;
@@ -99,10 +100,12 @@ fn status(handles: &Handles, report: &Report) -> Value {
 }
 
 fn members(view: &View) -> Vec<Value> {
-    view.peers().map(|(_, peer)| member(peer)).collect()
+    view.peers().map(|(ix, peer)| member(view, ix, peer)).collect()
 }
 
-fn member(peer: &Peer) -> Value {
+fn member(view: &View, ix: PeerIx, peer: &Peer) -> Value {
+    let waits_for =
+        waits_for(view, ix).into_iter().map(|(id, partitions)| json!({ "id": id.as_str(), "partitions": partitions }));
     json!({
         "id": peer.member.id.as_str(),
         "address": peer.member.address,
@@ -113,6 +116,7 @@ fn member(peer: &Peer) -> Value {
         "weight": peer.member.weight,
         "partitions": peer.partitions,
         "holds": peer.member.held_now().count(),
+        "waits_for": waits_for.collect::<Vec<_>>(),
     })
 }
 

@@ -91,6 +91,7 @@ fn pages() -> Vec<Page> {
         get("/v1/ring/{key:.*}", web::to(ring_of)),
         post("/v1/members/{id}/forget", web::to(forget)),
         post("/v1/members/{id}/leave", web::to(leave)),
+        post("/v1/members/{id}/stay", web::to(stay)),
         get("/v1/kv", web::to(list::list)),
         Page { path: "/v1/kv/{key:.*}", routes: key },
     ]
@@ -150,6 +151,10 @@ async fn forget(handles: web::Data<Handles>, id: web::Path<String>) -> HttpRespo
 
 async fn leave(handles: web::Data<Handles>, id: web::Path<String>) -> HttpResponse {
     page(&handles, format!("POST v1/members/{id}/leave").as_bytes()).await
+}
+
+async fn stay(handles: web::Data<Handles>, id: web::Path<String>) -> HttpResponse {
+    page(&handles, format!("POST v1/members/{id}/stay").as_bytes()).await
 }
 
 async fn share(handles: web::Data<Handles>, id: web::Path<String>, request: HttpRequest) -> HttpResponse {

@@ -1,9 +1,12 @@
 //! Whether a member may go by its own wish: somebody must stay to take over what it holds. Decides; never asks anybody. Tested below.
 
+use std::collections::BTreeMap;
+
 use crate::base::id::NodeId;
 
 use super::membership::{Member, MemberState, Membership};
-use super::view::{Liveness, View};
+use super::partition_set::PartitionSet;
+use super::view::{Liveness, PeerIx, View};
 
 /// Why a node does not leave. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +68,23 @@ pub fn has_heir(membership: &Membership, me: &NodeId) -> bool {
         || membership.present().filter(takes).any(|member| member.state == MemberState::Joined || member.id < *me)
 }
 
+/// Members that a living one waits for before it can give back all that it holds and does not own: those to take partitions over that are not alive, with
+/// how many.
+pub fn waits_for(view: &View, giver: PeerIx) -> BTreeMap<&NodeId, u16> {
+    let mut waits_for = BTreeMap::new();
+    let held = view.peer(giver).filter(|_| view.is_alive(giver)).map(|peer| peer.member.held_now());
+    for partition in held.unwrap_or(PartitionSet::EMPTY).iter() {
+        let owners = &view.route(partition).owners;
+        if owners.contains(&giver) {
+            continue;
+        }
+        for owner in owners.iter().filter(|owner| !view.is_alive(**owner)).filter_map(|owner| view.peer(*owner)) {
+            *waits_for.entry(&owner.member.id).or_default() += 1;
+        }
+    }
+    waits_for
+}
+
 /// A gateway that has nothing to hand over.
 fn holds_nothing(member: &Member) -> bool {
     member.weight == 0 && member.held_now().is_empty()
@@ -72,11 +92,9 @@ fn holds_nothing(member: &Member) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
-    use crate::cluster::partition_set::PartitionSet;
     use crate::cluster::ring::Ring;
     use crate::cluster::specimen::{id, member};
     use crate::cluster::view::{Cartographer, Sighting};
@@ -95,12 +113,14 @@ mod tests {
         membership
     }
 
+    fn sighting() -> Sighting {
+        Sighting { liveness: Liveness::Alive, incarnation: 10, address: "10.0.0.1:5000".parse().unwrap() }
+    }
+
     /// What `me` sees, of the others that those named are alive.
     fn seen_by(me: &str, members: &[(&str, u16)], alive: &[&str]) -> (Membership, View) {
         let membership = membership(members, &[]);
-        let sighting =
-            Sighting { liveness: Liveness::Alive, incarnation: 10, address: "10.0.0.1:5000".parse().unwrap() };
-        let seen: BTreeMap<NodeId, Sighting> = alive.iter().map(|name| (id(name), sighting)).collect();
+        let seen: BTreeMap<NodeId, Sighting> = alive.iter().map(|name| (id(name), sighting())).collect();
         let view = Cartographer::new(id(me)).draw(&membership, Arc::new(Ring::build(&membership)), &seen);
         (membership, view)
     }
@@ -131,6 +151,28 @@ mod tests {
         assert_eq!(give_up(&[("a", 1), ("gateway", 0)], &["gateway"]), Err(Stays::Sole));
         assert_eq!(give_up(&[("a", 1), ("b", 1)], &[]), Err(Stays::Alone));
         assert_eq!(give_up(&[("a", 1), ("b", 1)], &["b"]), Ok(()));
+    }
+
+    #[test]
+    fn a_leaver_waits_for_new_owners_that_are_not_alive() {
+        let mut membership = membership(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)], &["a"]);
+        for id in ["b", "c", "d"].map(id) {
+            let member = membership.member(&id).unwrap().clone();
+            membership.join(Member { replication: 1, ..member }).unwrap();
+        }
+        let waits = |alive: &[&str]| {
+            let seen = alive.iter().map(|name| (id(name), sighting())).collect();
+            let view = Cartographer::new(id("b")).draw(&membership, Arc::new(Ring::build(&membership)), &seen);
+            let a = view.find(&id("a")).unwrap().0;
+            let waits: Vec<_> = waits_for(&view, a).into_iter().map(|(id, n)| (id.to_string(), n)).collect();
+            let owned = |name| view.find(&id(name)).unwrap().1.partitions;
+            (waits, owned("c"), owned("d"))
+        };
+        assert_eq!(waits(&["a", "c", "d"]).0, []);
+        let (waited, c, d) = waits(&["a"]);
+        assert_eq!(waited, [("c".to_owned(), c), ("d".to_owned(), d)]);
+        assert!(c > 0 && d > 0);
+        assert_eq!(waits(&[]).0, [], "one that is not there waits for nobody");
     }
 
     #[test]

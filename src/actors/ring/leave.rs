@@ -23,6 +23,11 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 #[rtype(result = "Result<(), String>")]
 pub struct Leave;
 
+/// Leave no more: stay a member, and take one's share again.
+#[derive(Message, Debug)]
+#[rtype(result = "Result<(), String>")]
+pub struct Stay;
+
 /// There is nothing here any more that others lack.
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
@@ -85,6 +90,22 @@ impl Handler<Leave> for RingActor {
         self.membership.leave(id).map_err(|refused| refused.to_string())?;
         self.wish = Wish::Leave;
         tracing::info!("leaving: others take over what this node holds");
+        self.publish(true);
+        Ok(())
+    }
+}
+
+impl Handler<Stay> for RingActor {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, _: Stay, _: &mut Self::Context) -> Self::Result {
+        match self.wish {
+            Wish::Stay => return Ok(()),
+            Wish::Leave => self.wish = Wish::Stay,
+            Wish::Gone => return Err("the node has left".into()),
+        }
+        tracing::info!("does not leave: that was taken back");
+        self.stay();
         self.publish(true);
         Ok(())
     }

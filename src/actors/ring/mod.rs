@@ -27,7 +27,7 @@ use crate::cluster::ring::Ring;
 use crate::cluster::view::{Cartographer, Liveness, Peer, PeerIx, Sighting, View};
 
 use self::leave::Wish;
-pub use self::leave::{Depart, Leave, Reshare};
+pub use self::leave::{Depart, Leave, Reshare, Stay};
 use super::clock::Clock;
 use super::replication::{Identity, ViewChanged};
 use super::router::SharedView;

@@ -93,10 +93,14 @@ pub(crate) enum Command {
     },
     /// Hand all data over and leave the cluster; returns when it has moved, after which the node's process ends
     ///
-    /// Refused where nobody else could take the data over. A node that has left and is started again joins anew.
+    /// Refused where nobody else could take the data over. Says for whom it waits, if that takes long. A node that has left and is started again joins
+    /// anew.
     Leave {
         /// Id of the member, as `status` shows it [default: the node addressed]
         node: Option<NodeId>,
+        /// Take a leave back that is under way: the member stays
+        #[arg(long)]
+        cancel: bool,
     },
     /// What is still moving between members, or what a change would move
     Plan {

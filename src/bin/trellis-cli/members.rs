@@ -1,4 +1,4 @@
-//! Commands about members: one is forgotten, one leaves, one takes another share, and what such changes would move. Waits for what takes its time. How tables look is in `show`. Tested in `tests/cli.rs`.
+//! Commands about members: one is forgotten, one leaves or stays after all, one takes another share, and what such changes would move. Waits for what takes its time. How tables look is in `show`. Tested in `tests/cli.rs`.
 
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use super::{Failure, show};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After so many looks whoever is asked knows that the member leaves.
 const LOOKS_UNKNOWN_MAX: u32 = 100;
+
+/// A member that waits for others is said to do so after so many looks: most that are not alive are back within a moment.
+const LOOKS_WAITING_MIN: u32 = 20;
 
 /// Takes a dead member out of the ring.
 pub(crate) async fn forget(cluster: &Cluster, id: &NodeId) -> Result<(), Failure> {
@@ -46,15 +49,7 @@ pub(crate) async fn plan(cluster: &Cluster, change: Option<&Planned>) -> Result<
 
 /// Has a member leave, by default the one that was addressed, and returns when its data has moved and it is gone.
 pub(crate) async fn leave(cluster: &Cluster, id: Option<&NodeId>) -> Result<(), Failure> {
-    let id = match id {
-        Some(id) => id.to_string(),
-        None => {
-            let status = cluster.good_page(b"v1/status").await?;
-            let own =
-                status["node_id"].as_str().ok_or_else(|| Failure::Told("the node does not tell its id".into()))?;
-            own.to_owned()
-        }
-    };
+    let id = named_or_own(cluster, id).await?;
     let members = cluster.good_page(b"v1/members").await?;
     let others = list(&members).iter().filter(|member| member["id"] != id.as_str());
     let others = others.filter_map(|member| member["address"].as_str().map(str::to_owned));
@@ -63,6 +58,7 @@ pub(crate) async fn leave(cluster: &Cluster, id: Option<&NodeId>) -> Result<(), 
     cluster.good_page(format!("POST v1/members/{id}/leave").as_bytes()).await?;
     let progress = Progress::of("moved", Some(held), false);
     let (mut looks, mut is_known, mut moved) = (0, false, 0);
+    let (mut waited, mut said) = (0, None);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let members = look(cluster, &mut witnesses).await?;
@@ -78,12 +74,47 @@ pub(crate) async fn leave(cluster: &Cluster, id: Option<&NodeId>) -> Result<(), 
         }
         looks += 1;
         is_known |= is_leaving;
+        let waits_for = waits_for(member);
+        waited = if waits_for.is_some() { waited + 1 } else { 0 };
+        if waited >= LOOKS_WAITING_MIN && waits_for != said {
+            progress.say(waits_for.as_deref().unwrap_or_default());
+            said = waits_for;
+        }
         let gone = held.saturating_sub(held_by(&members, &id));
         progress.step(gone.saturating_sub(moved));
         moved = moved.max(gone);
     }
     drop(progress);
     line(&if cluster.json { json!({ "left": true }).to_string() } else { "left".into() })
+}
+
+/// Takes back that a member leaves.
+pub(crate) async fn stay(cluster: &Cluster, id: Option<&NodeId>) -> Result<(), Failure> {
+    let id = named_or_own(cluster, id).await?;
+    let page = cluster.good_page(format!("POST v1/members/{id}/stay").as_bytes()).await?;
+    line(&if cluster.json { page.to_string() } else { "stays".into() })
+}
+
+/// The member that was named, or the one that was addressed.
+async fn named_or_own(cluster: &Cluster, id: Option<&NodeId>) -> Result<String, Failure> {
+    if let Some(id) = id {
+        return Ok(id.to_string());
+    }
+    let status = cluster.good_page(b"v1/status").await?;
+    let own = status["node_id"].as_str().ok_or_else(|| Failure::Told("the node does not tell its id".into()))?;
+    Ok(own.to_owned())
+}
+
+/// For whom a member waits before it can give away what it holds, in words.
+fn waits_for(member: &Json) -> Option<String> {
+    let of = member["waits_for"].as_array()?.iter();
+    let of: Vec<String> = of.map(|one| format!("{} ({} partitions)", one["id"], one["partitions"])).collect();
+    (!of.is_empty()).then(|| {
+        format!(
+            "waits for members that are to take over and are not alive: {}; `leave --cancel` takes the leave back",
+            of.join(", ")
+        )
+    })
 }
 
 /// The members as the first of the witnesses sees them that can be reached; those before it are not asked again. The node that was addressed

@@ -84,6 +84,8 @@ pub(crate) struct Host {
     pub(crate) reweighs: Cell<Option<u16>>,
     /// It is to leave.
     pub(crate) leaves: Cell<bool>,
+    /// It is to stay after all.
+    pub(crate) stays: Cell<bool>,
     /// It has left and ended a moment ago.
     pub(crate) left: Cell<bool>,
     /// It has left, and was not started since.
@@ -123,6 +125,7 @@ impl Host {
             forgets: RefCell::default(),
             reweighs: Cell::new(None),
             leaves: Cell::new(false),
+            stays: Cell::new(false),
             left: Cell::new(false),
             is_gone: Cell::new(false),
             forget_after: plan.forget_after,
@@ -215,6 +218,10 @@ impl Host {
                 // Refused where nobody could take over.
                 node.handles.admin(own("leave").as_bytes()).await;
             }
+            if self.stays.take() {
+                // Too late for one that has left.
+                node.handles.admin(own("stay").as_bytes()).await;
+            }
             if self.may_stop.get() == Some(Asked::Open) {
                 let (_, status) = node.handles.admin(b"v1/status").await;
                 self.may_stop.set(Some(Asked::Told(status.contains("\"safe_to_stop\":true"))));
@@ -239,6 +246,7 @@ impl Host {
         self.frozen.set(false);
         self.forgets.take();
         self.leaves.set(false);
+        self.stays.set(false);
         self.reweighs.set(None);
         self.may_stop.set(None);
         self.handles.take();

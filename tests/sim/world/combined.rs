@@ -46,6 +46,7 @@ impl Plan {
         for _ in 0..dice.of(2..6) {
             self.trouble(dice);
         }
+        self.take_leaves_back(&mut Dice::new(seed, "stays"));
         self.change_copies(&mut Dice::new(seed, "copies"));
         self.add_gateway(&mut Dice::new(seed, "gateways"));
         let last = self.faults.iter().map(|(at, _)| *at).max().unwrap_or_default();
@@ -64,6 +65,20 @@ impl Plan {
             }
             if dice.chance(40) {
                 self.faults.push((at + dice.of(4_000..12_000), Fault::Return(n, dice.chance(30))));
+            }
+        }
+    }
+
+    /// A third of those that leave are told to stay.
+    fn take_leaves_back(&mut self, dice: &mut Dice) {
+        let leaves = self.faults.iter().filter_map(|(at, fault)| match fault {
+            Fault::Leave(n) => Some((*at, *n)),
+            _ => None,
+        });
+        let leaves: Vec<(u64, usize)> = leaves.collect();
+        for (at, n) in leaves {
+            if dice.chance(33) {
+                self.faults.push((at + dice.of(200..5_000), Fault::Stay(n)));
             }
         }
     }

@@ -26,6 +26,7 @@ impl Run {
             Fault::Freeze(_) => {}
             Fault::Thaw(n) => self.hosts[n].thaw(),
             Fault::Leave(n) => self.leave(n),
+            Fault::Stay(n) => self.hosts[n].stays.set(true),
             Fault::Reweigh(n, weight) => self.hosts[n].reweighs.set(Some(weight)),
             Fault::Weigh(n, weight) => self.hosts[n].weight.set(weight),
             Fault::Copies(n, copies) => self.hosts[n].copies.set(copies),

@@ -88,6 +88,8 @@ pub(crate) enum Fault {
     Thaw(usize),
     /// An operator has a node leave in order. Once it has handed everything over it is away, until it is started again.
     Leave(usize),
+    /// An operator takes that back, if it is still there.
+    Stay(usize),
     /// An operator gives a running node another weight.
     Reweigh(usize, u16),
     /// A node's weight from its next life on.
