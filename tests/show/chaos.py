@@ -37,6 +37,8 @@ class Cluster:
         self.nodes, self.busy = [None] * MOST, set()
         # The last that lost its memory is not made up for yet.
         self.owes = False
+        # Leaves that were refused.
+        self.refused = 0
 
     def start(self, at):
         seeds = [node.address for node in self.nodes if node]
@@ -141,7 +143,7 @@ class Join(Fault):
 
 
 class Leave(Fault):
-    """Asked of the node itself, which ends when its data is elsewhere."""
+    """Asked of the node itself, which ends when its data is elsewhere, or refuses while another member is away."""
 
     def begin(self):
         if len(self.cluster.free()) <= LEAST or len(self.cluster.there()) <= LEAST:
@@ -153,9 +155,21 @@ class Leave(Fault):
         return True
 
     def is_over(self):
-        return not self.node.alive()
+        if not self.node.alive():
+            return True
+        # The command may also have lost sight of a node that leaves.
+        return self.asked.poll() not in (None, 0) and self.stays()
+
+    def stays(self):
+        try:
+            return self.node.status()["state"] == "active"
+        except (OSError, ValueError):
+            return False
 
     def end(self):
+        if self.node.alive():
+            self.cluster.refused += 1
+            return
         code = self.node.process.wait(timeout=1)
         if code != 0:
             raise AssertionError(f"a node that left ended with {code}\n{self.node.log_tail()}")
@@ -223,7 +237,7 @@ def judge(cluster, clients, options, done, seconds_to_settle):
         records += [history.Record("final read", key, begun, ended, value, history.DONE) for key, value in last.items() if not key.startswith("c:")]
     wrong, seen = history.check(records)
     found += wrong
-    say("faults", ", ".join(f"{name} {count}" for name, count in sorted(done.items())))
+    say("faults", ", ".join(f"{name} {count}" for name, count in sorted(done.items())) + f" of which {cluster.refused} were refused")
     say("operations, done / not done / of unknown outcome", " / ".join(f"{sum(r.outcome == o for r in records):,}" for o in (history.DONE, history.NOT_DONE, history.UNKNOWN)))
     say("acknowledged writes", f"{sum(count for kind, count in seen.items() if kind.split()[0] in ('write', 'add', 'count', 'delete')):,}")
     say("errors that clients saw", dict(sum((report[1] for report in reports), collections.Counter())))
