@@ -237,7 +237,7 @@ def judge(cluster, clients, options, done, seconds_to_settle):
         records += [history.Record("final read", key, begun, ended, value, history.DONE) for key, value in last.items() if not key.startswith("c:")]
     wrong, seen = history.check(records)
     found += wrong
-    say("faults", ", ".join(f"{name} {count}" for name, count in sorted(done.items())) + f" of which {cluster.refused} were refused")
+    say("faults", ", ".join(f"{name} {count}" for name, count in sorted(done.items())) + f"; leaves refused {cluster.refused}")
     say("operations, done / not done / of unknown outcome", " / ".join(f"{sum(r.outcome == o for r in records):,}" for o in (history.DONE, history.NOT_DONE, history.UNKNOWN)))
     say("acknowledged writes", f"{sum(count for kind, count in seen.items() if kind.split()[0] in ('write', 'add', 'count', 'delete')):,}")
     say("errors that clients saw", dict(sum((report[1] for report in reports), collections.Counter())))
